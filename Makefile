@@ -1,0 +1,43 @@
+# Two commands do all: `make run` and `make test`. Both install what is missing first.
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+CONFIG ?= adult
+
+.PHONY: help setup run test test-library check lint types imports bench lock clean
+
+help: ## What the targets do.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## Installs what is missing into .venv; quick when nothing is.
+	@VENV=$(VENV) bash scripts/setup.sh
+
+run: setup ## Runs the whole pipeline on the shipped sample (CONFIG=adult).
+	@$(PYTHON) -m pipeline run --config $(CONFIG)
+
+test: setup ## All tests.
+	@$(PYTHON) -m pytest
+
+test-library: ## The library's tests alone, where TFX cannot be installed.
+	@SETUP=library VENV=$(VENV) bash scripts/setup.sh
+	@$(PYTHON) -m pytest tests/keras_dimgrow
+
+check: lint types imports test ## Everything that CI asks of the sources.
+
+lint: setup ## ruff: style and formatting.
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+types: setup ## mypy.
+	@$(VENV)/bin/mypy
+
+imports: setup ## The import law: pipeline > components > keras_dimgrow, serving a leaf.
+	@$(VENV)/bin/lint-imports
+
+bench: setup ## All benchmarks; each prints a table and writes JSON to runs/benchmarks/.
+	@for file in benchmarks/*.py; do $(PYTHON) $$file || exit 1; done
+
+lock: ## Recompiles requirements/*.txt (needs uv).
+	@bash scripts/lock.sh
+
+clean: ## Removes what runs and builds left.
+	rm -rf runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The DimSearch component: component.py is graph time, executor.py is run time."""

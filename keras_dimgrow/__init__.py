@@ -1,0 +1,56 @@
+"""keras_dimgrow: finds how many embedding dimensions each categorical field deserves, while the model trains.
+
+DimGrow (arXiv 2505.12683) for Keras 3 on TensorFlow: `search` finds an `EmbeddingPlan`, `retrain` trains a model with it;
+`DimGrowEmbedding`, `PlannedEmbedding` and `ShuffleGate` are layers for models of your own.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import keras
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"keras_dimgrow needs Keras's TensorFlow backend; Keras runs on {keras.backend.backend()!r}. "
+        "Set KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+
+from keras_dimgrow.callbacks import DimensionSearch
+from keras_dimgrow.evaluation import Evaluation, evaluate
+from keras_dimgrow.fields import Field
+from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
+from keras_dimgrow.models import ModelConfig, WideDeep, build_model
+from keras_dimgrow.optimizers import GrowableAdam, GrowableSlots, LazyAdam
+from keras_dimgrow.plan import EmbeddingPlan, PlannedField
+from keras_dimgrow.policy import GrowthConfig
+from keras_dimgrow.search import SearchConfig, SearchResult, TrainingConfig, TrainingResult, retrain, search
+from keras_dimgrow.shuffle_gate import GateConfig, ShuffleGate
+from keras_dimgrow.variables import GrowableVariable
+
+__all__ = [
+    "DimGrowEmbedding",
+    "DimensionSearch",
+    "EmbeddingPlan",
+    "Evaluation",
+    "Field",
+    "GateConfig",
+    "GrowableAdam",
+    "GrowableSlots",
+    "GrowableVariable",
+    "GrowthConfig",
+    "LazyAdam",
+    "ModelConfig",
+    "PlannedEmbedding",
+    "PlannedField",
+    "SearchConfig",
+    "SearchResult",
+    "ShuffleGate",
+    "TrainingConfig",
+    "TrainingResult",
+    "WideDeep",
+    "build_model",
+    "evaluate",
+    "retrain",
+    "search",
+]

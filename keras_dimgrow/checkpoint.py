@@ -1,0 +1,91 @@
+"""SearchCheckpoint: a search that was interrupted goes on where its last checkpoint was."""
+
+import io
+import json
+import logging
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_dimgrow.callbacks import DimensionSearch
+from keras_dimgrow.evaluation import evaluate
+
+logger = logging.getLogger(__name__)
+
+
+class SearchCheckpoint(keras.callbacks.Callback):
+    """Validates the model, and saves model, optimizer and trajectory, at the end of every epoch.
+
+    A checkpoint is one file, renamed into place: every variable of model and optimizer (the states of random number
+    generators included, which `save_weights` leaves out) and the trajectory.
+
+    Args:
+        growth: the search's DimensionSearch, whose trajectory is saved and gets the validation's results.
+        validation_data: batches of (inputs, labels), or None.
+        directory: where the checkpoint is kept, may be remote; None saves nothing.
+    """
+
+    def __init__(self, growth: DimensionSearch, validation_data: tf.data.Dataset | None, directory: str | None):
+        super().__init__()
+        self.growth = growth
+        self.validation_data = validation_data
+        self.directory = directory
+
+    @property
+    def path(self) -> str:
+        """The checkpoint's file."""
+        return os.path.join(self.directory or "", "search.npz")
+
+    def restore(self, model: keras.Model) -> int:
+        """Loads the checkpoint into `model` and the trajectory; returns its step, 0 if there is none.
+
+        Raises:
+            ValueError: if the checkpoint is one of another model.
+        """
+        if self.directory is None or not tf.io.gfile.exists(self.path):
+            return 0
+        with tf.io.gfile.GFile(self.path, "rb") as file:
+            saved = np.load(io.BytesIO(file.read()), allow_pickle=False)
+        variables = _state_of(model)
+        if sorted(saved.files) != sorted([*variables, "search"]):
+            raise ValueError(
+                f"{self.path} is a checkpoint of another model than this search's. Delete it, or name another directory."
+            )
+        for name, variable in variables.items():
+            variable.assign(saved[name])
+        search = json.loads(str(saved["search"]))
+        self.growth.trajectory = search["trajectory"]
+        self.growth.has_converged = search["has_converged"]
+        logger.info("search goes on from step %d, saved in %s", search["step"], self.path)
+        return search["step"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        trajectory = self.growth.trajectory
+        if self.validation_data is not None and trajectory:
+            result = evaluate(self.model, self.validation_data)
+            trajectory[-1] |= {"validation_auc": result.auc, "validation_loss": result.log_loss}
+        if self.directory is not None:
+            self._save(trajectory)
+
+    def _save(self, trajectory) -> None:
+        search = {
+            "step": int(self.model.optimizer.iterations.numpy()),
+            "trajectory": trajectory,
+            "has_converged": self.growth.has_converged,
+        }
+        content = io.BytesIO()
+        arrays = {name: variable.numpy() for name, variable in _state_of(self.model).items()}
+        np.savez(content, search=json.dumps(search), **arrays)
+        tf.io.gfile.makedirs(self.directory)
+        with tf.io.gfile.GFile(f"{self.path}.tmp", "wb") as file:
+            file.write(content.getvalue())
+        tf.io.gfile.rename(f"{self.path}.tmp", self.path, overwrite=True)
+
+
+def _state_of(model: keras.Model) -> dict[str, keras.Variable]:
+    """All variables of model and optimizer but the metrics', by a name that is unique and the same in every process."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    variables = [v for v in (*model.variables, *model.optimizer.variables) if id(v) not in metrics]
+    return {f"{index:05d}": variable for index, variable in enumerate(variables)}

@@ -1,0 +1,156 @@
+"""The growth policy: gates and counters in, decisions out (pure NumPy; arXiv 2505.12683, section 4.2.2).
+
+Where the paper is silent (docs/decisions/0002): one dimension a field and check; a field that lost a dimension waits
+before it grows again, twice as long each time; a field at 0 dimensions is revived a few times before that is final; at
+a budget, the field with the highest smallest gate per parameter grows first.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_dimgrow.config import Config
+from keras_dimgrow.fields import Field
+
+# Columns of the policy's state, an int32 array [F, STATE_COLUMNS] that starts as zeros.
+WAIT = 0  # checks until the field may grow
+BACKOFF = 1  # exponent of the next wait after a drop
+ABSENT = 2  # checks that the field has been at 0 dimensions
+REVIVALS = 3  # times that the field was revived
+QUIET = 4  # checks since the field's dimensions last changed
+STATE_COLUMNS = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GrowthConfig(Config):
+    """Thresholds, pauses and budgets of growth.
+
+    Args:
+        grow_threshold: T_up; a field grows when all its gates are above it.
+        shrink_threshold: T_down; a dimension is dropped when its gate is below it.
+        backoff_checks: checks that a field waits to grow after its first drop; doubles with each further drop.
+        max_backoff_doublings: the wait doubles at most this many times.
+        revive_after_checks: checks at 0 dimensions after which a field gets one dimension again.
+        max_revivals: how often a field is revived before 0 dimensions are final.
+        max_total_dims: budget on sum_i d_i, None for none.
+        max_parameters: budget on sum_i V_i d_i, None for none.
+    """
+
+    grow_threshold: float = 0.6
+    shrink_threshold: float = 0.01
+    backoff_checks: int = 4
+    max_backoff_doublings: int = 4
+    revive_after_checks: int = 10
+    max_revivals: int = 2
+    max_total_dims: int | None = None
+    max_parameters: int | None = None
+
+    def __post_init__(self) -> None:
+        self._require_number("shrink_threshold", 0.0, 0.5)
+        self._require_number("grow_threshold", 0.5, 1.0)
+        for key in ("backoff_checks", "max_backoff_doublings", "max_revivals"):
+            self._require_int(key, 0)
+        self._require_int("revive_after_checks", 1)
+        self._require_int("max_total_dims", 1, optional=True)
+        self._require_int("max_parameters", 1, optional=True)
+
+    def require_room_for(self, fields: Sequence[Field]) -> None:
+        """Raises ValueError if a budget is below the start of the search: max(1, min_dim) dimensions for every field."""
+        dims = sum(max(1, field.min_dim) for field in fields)
+        parameters = sum(field.vocabulary_size * max(1, field.min_dim) for field in fields)
+        for key, budget, needed, unit in (
+            ("max_total_dims", self.max_total_dims, dims, "dimensions"),
+            ("max_parameters", self.max_parameters, parameters, "parameters"),
+        ):
+            if budget is not None and budget < needed:
+                raise ValueError(
+                    f"GrowthConfig: {key}={budget} is below one dimension for each of the {len(fields)} fields, which takes "
+                    f"{needed} {unit}. Raise {key} to at least {needed}, or leave fields out."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """One decision: `kind` is "grow", "drop" or "revive"; `index` is the field's position."""
+
+    kind: str
+    index: int
+
+
+def decide(
+    fields: Sequence[Field], gates: Sequence[np.ndarray], state: np.ndarray, config: GrowthConfig
+) -> tuple[list[Action], np.ndarray]:
+    """Decides what happens to each field at one check.
+
+    Args:
+        fields: the fields.
+        gates: per field, the gates of its dimensions in use (empty: the field is at 0).
+        state: counters of the last check, int32 [F, STATE_COLUMNS]; not modified.
+        config: thresholds and budgets.
+
+    Returns:
+        The actions, drops first and then growths in the order in which they claim the budget, and the new state.
+    """
+    state = state.copy()
+    dims = np.array([len(g) for g in gates])
+    sizes = np.array([field.vocabulary_size for field in fields])
+    smallest = np.array([g.min() if len(g) else 0.0 for g in gates])
+    state[:, WAIT] = np.maximum(state[:, WAIT] - 1, 0)
+    state[:, ABSENT] = np.where(dims == 0, state[:, ABSENT] + 1, 0)
+    state[:, QUIET] += 1
+
+    drops = [i for i, f in enumerate(fields) if dims[i] > f.min_dim and smallest[i] < config.shrink_threshold]
+    for i in drops:
+        dims[i] -= 1
+        state[i, WAIT] = config.backoff_checks << state[i, BACKOFF]
+        state[i, BACKOFF] = min(state[i, BACKOFF] + 1, config.max_backoff_doublings)
+
+    dropped = set(drops)
+    revivals = [
+        i
+        for i in range(len(fields))
+        if dims[i] == 0
+        and i not in dropped
+        and state[i, ABSENT] >= config.revive_after_checks
+        and state[i, REVIVALS] < config.max_revivals
+    ]
+    growths = [
+        i
+        for i, field in enumerate(fields)
+        if 0 < dims[i] < field.max_dim
+        and i not in dropped
+        and state[i, WAIT] == 0
+        and smallest[i] > config.grow_threshold
+    ]
+    growths.sort(key=lambda i: -smallest[i] / sizes[i])
+
+    actions = [Action("drop", i) for i in drops]
+    for kind, candidates in (("revive", revivals), ("grow", growths)):
+        for i in candidates:
+            if _fits(dims.sum() + 1, config.max_total_dims) and _fits(
+                (sizes * dims).sum() + sizes[i], config.max_parameters
+            ):
+                dims[i] += 1
+                actions.append(Action(kind, i))
+                if kind == "revive":
+                    state[i, REVIVALS] += 1
+                else:
+                    state[i, BACKOFF] = max(state[i, BACKOFF] - 1, 0)
+    for action in actions:
+        state[action.index, QUIET] = 0
+    return actions, state
+
+
+def _fits(amount: int, budget: int | None) -> bool:
+    return budget is None or amount <= budget
+
+
+def has_converged(gates: Sequence[np.ndarray], state: np.ndarray, patience_checks: int, config: GrowthConfig) -> bool:
+    """True when no field changed for `patience_checks` checks, none waits for revival and at most 5% of the gates are
+    undecided, i.e. between 0.1 and 0.5."""
+    values = np.concatenate(list(gates))
+    undecided = ((values > 0.1) & (values < 0.5)).sum()
+    absent = np.array([len(g) == 0 for g in gates])
+    may_revive = absent & (state[:, REVIVALS] < config.max_revivals)
+    return bool(state[:, QUIET].min() >= patience_checks and not may_revive.any() and undecided <= 0.05 * len(values))

@@ -1,0 +1,132 @@
+"""What the page says in numbers: pure functions of the plan and the trajectory."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_dimgrow.report.formats import compact, count, duration, percent
+
+Record = Mapping[str, Any]
+
+ADAM_COPIES = 3  # the value and Adam's two slots
+BYTES_PER_VALUE = 4  # float32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """One row of the plan table; `share` is the field's share of all embedding parameters of the plan."""
+
+    field: str
+    vocabulary_size: int
+    dimension: int
+    parameters: int
+    share: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """The uniform model of the same fields, against which the search is held."""
+
+    dimension: int
+    total_dimensions: int
+    parameters: int
+    table_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class GateTrace:
+    """The gate of one embedding dimension, from the check that took it into use to the one that dropped it."""
+
+    steps: list[int]
+    gates: list[float]
+    is_kept: bool
+
+
+def plan_rows(plan: Sequence[Mapping[str, Any]]) -> list[PlanRow]:
+    """The plan, largest field first, removed fields last; equal fields stay in the model's order."""
+    parameters = [int(field["vocabulary_size"]) * int(field["dimension"]) for field in plan]
+    total = sum(parameters)
+    rows = [
+        PlanRow(
+            field=str(field["field"]),
+            vocabulary_size=int(field["vocabulary_size"]),
+            dimension=int(field["dimension"]),
+            parameters=product,
+            share=product / total if total else 0.0,
+        )
+        for field, product in zip(plan, parameters, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (-row.parameters, -row.vocabulary_size))
+
+
+def uniform_model(rows: Sequence[PlanRow], dimension: int) -> Uniform:
+    """`dimension` for every field, trained with Adam in float32."""
+    parameters = dimension * sum(row.vocabulary_size for row in rows)
+    return Uniform(
+        dimension=dimension,
+        total_dimensions=dimension * len(rows),
+        parameters=parameters,
+        table_bytes=parameters * BYTES_PER_VALUE * ADAM_COPIES,
+    )
+
+
+def headline(rows: Sequence[PlanRow], uniform: Uniform, trajectory: Sequence[Record]) -> list[dict[str, str]]:
+    """The numbers at the top of the page: label, value, and a note that gives it scale."""
+    parameters = sum(row.parameters for row in rows)
+    removed = sum(row.dimension == 0 for row in rows)
+    last = trajectory[-1] if trajectory else None
+    ratio = parameters / uniform.parameters if uniform.parameters else None
+    saved = uniform.parameters - parameters
+    facts = (
+        ("Fields", f"{len(rows):,}", f"{removed} removed" if removed else "none removed"),
+        ("Total dimensions", f"{sum(row.dimension for row in rows):,}", f"uniform: {uniform.total_dimensions:,}"),
+        ("Parameters", compact(parameters), f"{parameters:,}"),
+        ("Ratio to uniform", "n/a" if ratio is None else percent(ratio), f"uniform: {uniform.dimension} per field"),
+        ("Parameters saved", compact(saved), f"of {compact(uniform.parameters)}"),
+        ("Search time", "n/a" if last is None else duration(last["seconds"]), count(len(trajectory), "check")),
+        ("Steps", "n/a" if last is None else f"{last['step']:,}", "while searching"),
+    )
+    return [{"label": label, "value": value, "note": note} for label, value, note in facts]
+
+
+def gate_traces(trajectory: Sequence[Record], field: str) -> list[GateTrace]:
+    """Follows each embedding dimension of `field` through the checks.
+
+    A record lists the gates of the dimensions in use only, so the k-th number is not always the same dimension. As in
+    DimGrowEmbedding: the dimension with the smallest gate is dropped, and growth re-uses the first dropped place.
+    """
+    places: list[GateTrace | None] = []
+    ended: list[GateTrace] = []
+    before: list[float] = []
+    for record in trajectory:
+        gates = [float(gate) for gate in record["gates"].get(field, ())]
+        in_use = [place for place, trace in enumerate(places) if trace is not None]
+        for k in sorted(range(len(before)), key=lambda k: before[k])[: max(0, len(before) - len(gates))]:
+            trace = places[in_use[k]]
+            if trace is not None:
+                ended.append(dataclasses.replace(trace, is_kept=False))
+            places[in_use[k]] = None
+        for _ in range(len(gates) - len(before)):
+            new = GateTrace([], [], True)
+            if None in places:
+                places[places.index(None)] = new
+            else:
+                places.append(new)
+        traces = [trace for trace in places if trace is not None]
+        for trace, gate in zip(traces, gates, strict=True):
+            trace.steps.append(int(record["step"]))
+            trace.gates.append(gate)
+        before = gates
+    return ended + [trace for trace in places if trace is not None]
+
+
+def event_rows(trajectory: Sequence[Record]) -> list[dict[str, Any]]:
+    """The checks that changed a dimension: step, seconds, and the fields that grew, dropped or revived."""
+    rows = []
+    for record in trajectory:
+        if record["events"]:
+            fields: dict[str, list[str]] = {"grow": [], "drop": [], "revive": []}
+            for event in record["events"]:
+                fields[event["action"]].append(str(event["field"]))
+            rows.append({"step": record["step"], "seconds": record["seconds"], **fields})
+    return rows

@@ -1,0 +1,198 @@
+"""`search` finds an EmbeddingPlan; `retrain` trains a model with one."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_dimgrow.callbacks import DimensionSearch
+from keras_dimgrow.checkpoint import SearchCheckpoint
+from keras_dimgrow.config import Config
+from keras_dimgrow.evaluation import Evaluation, evaluate
+from keras_dimgrow.fields import Field
+from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
+from keras_dimgrow.models import ModelConfig, build_model
+from keras_dimgrow.optimizers import LazyAdam
+from keras_dimgrow.plan import EmbeddingPlan
+from keras_dimgrow.policy import GrowthConfig
+from keras_dimgrow.shuffle_gate import GateConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchConfig(Config):
+    """How a search trains, looks at its gates and stops.
+
+    Args:
+        max_steps: the search ends after this many training steps at the latest.
+        check_every: steps between two looks at the gates.
+        checkpoint_every: steps between two checkpoints, each with a validation; a multiple of check_every.
+        patience_checks: the search ends when no dimension changed for this many checks and the gates are decided.
+        learning_rate: of LazyAdam, for embeddings, gates and backbone alike.
+        gate, growth: see GateConfig and GrowthConfig.
+    """
+
+    max_steps: int = 5000
+    check_every: int = 50
+    checkpoint_every: int = 500
+    patience_checks: int = 40
+    learning_rate: float = 1e-3
+    gate: GateConfig = GateConfig()
+    growth: GrowthConfig = GrowthConfig()
+
+    def __post_init__(self) -> None:
+        for key in ("max_steps", "check_every", "checkpoint_every", "patience_checks"):
+            self._require_int(key, 1)
+        is_multiple = self.checkpoint_every % self.check_every == 0
+        self._require("checkpoint_every", is_multiple, f"a multiple of check_every={self.check_every}")
+        self._require_number("learning_rate", 0.0, above=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Config):
+    """How a model with a given plan is trained.
+
+    Args:
+        max_epochs: passes over the training data at most.
+        patience_epochs: training stops when validation log loss has not improved for this many epochs, and the weights of
+            the best epoch are kept.
+        learning_rate: of LazyAdam.
+    """
+
+    max_epochs: int = 20
+    patience_epochs: int = 2
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self._require_int("max_epochs", 1)
+        self._require_int("patience_epochs", 1)
+        self._require_number("learning_rate", 0.0, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        plan: dimension of every field.
+        trajectory: one record a check: step, seconds, loss, dimensions, gates, parameters, bytes, events.
+        has_converged: False if max_steps ended the search.
+        model: the trained search model, its DimGrowEmbedding layer named "embedding".
+    """
+
+    plan: EmbeddingPlan
+    trajectory: list[dict[str, Any]]
+    has_converged: bool
+    model: keras.Model
+
+
+def search(
+    fields: Sequence[Field],
+    train_data: tf.data.Dataset,
+    validation_data: tf.data.Dataset | None = None,
+    *,
+    config: SearchConfig | None = None,
+    model_config: ModelConfig | None = None,
+    seed: int = 0,
+    checkpoint_directory: str | None = None,
+    on_check: Callable[[dict[str, Any]], None] | None = None,
+) -> SearchResult:
+    """Searches the dimension of every field by DimGrow (arXiv 2505.12683, section 4).
+
+    Args:
+        fields: what is embedded.
+        train_data: shuffled batches of ({field: int [B]}, label [B]), repeated as often as needed. For a reproducible and
+            resumable search its order must be the same each time (a seeded shuffle).
+        validation_data: held-out batches, measured at every checkpoint.
+        config: a SearchConfig.
+        model_config: the backbone's sizes.
+        seed: seed of everything random.
+        checkpoint_directory: where the search saves itself, and goes on from if it was interrupted (same arguments).
+            None: no checkpoints.
+        on_check: called with each record of the trajectory.
+
+    Raises:
+        ValueError: if a budget is below the start of the search, or the gates removed every field.
+    """
+    config = config or SearchConfig()
+    config.growth.require_room_for(fields)
+    keras.utils.set_random_seed(seed)
+    layer = DimGrowEmbedding(
+        fields, (model_config or ModelConfig()).adapter_width, gate=config.gate, seed=seed, name="embedding"
+    )
+    model = build_model(layer, model_config or ModelConfig(), seed)
+    model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+
+    growth = DimensionSearch(layer, config.growth, config.check_every, config.patience_checks, on_check)
+    checkpoint = SearchCheckpoint(growth, validation_data, checkpoint_directory)
+    step = checkpoint.restore(model)
+    if step < config.max_steps and not growth.has_converged:
+        # An "epoch" is the time between two checkpoints, whatever the size of the data.
+        model.fit(
+            train_data.repeat().skip(step),
+            initial_epoch=step // config.checkpoint_every,
+            epochs=-(-config.max_steps // config.checkpoint_every),
+            steps_per_epoch=min(config.checkpoint_every, config.max_steps),
+            callbacks=[growth, checkpoint],
+            shuffle=False,
+            verbose=0,
+        )
+    return SearchResult(layer.plan(), growth.trajectory, growth.has_converged, model)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """A trained model, its validation at the best epoch (None without validation data), and the epochs it took."""
+
+    model: keras.Model
+    validation: Evaluation | None
+    num_epochs: int
+
+
+def retrain(
+    plan: EmbeddingPlan,
+    train_data: tf.data.Dataset,
+    validation_data: tf.data.Dataset | None = None,
+    *,
+    config: TrainingConfig | None = None,
+    model_config: ModelConfig | None = None,
+    seed: int = 0,
+) -> TrainingResult:
+    """Trains a model from scratch with the dimensions of `plan`.
+
+    Args:
+        plan: dimension of every field; fields of dimension 0 are no inputs of the model.
+        train_data, validation_data: batches of ({field: int [B]}, label [B]).
+        config: a TrainingConfig.
+        model_config: the backbone's sizes.
+        seed: seed of everything random.
+    """
+    config = config or TrainingConfig()
+    model_config = model_config or ModelConfig()
+    keras.utils.set_random_seed(seed)
+    layer = PlannedEmbedding(plan, model_config.adapter_width, seed=seed, name="embedding")
+    model = build_model(layer, model_config, seed)
+    model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
+    names = [field.name for field in plan.kept_fields]
+
+    def keep(inputs, labels):
+        return {name: inputs[name] for name in names}, labels
+
+    callbacks = []
+    if validation_data is not None:
+        validation_data = validation_data.map(keep)
+        callbacks.append(
+            keras.callbacks.EarlyStopping("val_loss", patience=config.patience_epochs, restore_best_weights=True)
+        )
+    history = model.fit(
+        train_data.map(keep),
+        validation_data=validation_data,
+        epochs=config.max_epochs,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
+    )
+    validation = None if validation_data is None else evaluate(model, validation_data)
+    return TrainingResult(model, validation, len(history.epoch))

@@ -1,0 +1,96 @@
+"""GrowableVariable: a Keras variable that gains rows or columns without a retrace.
+
+The TensorFlow variable underneath has a dynamic shape, e.g. `(V, None)`, so that functions traced over it stay valid
+after growth (docs/decisions/0002). All sizes are read from the variable itself, never from Python counters: what a
+checkpoint restores is what the layer then has.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class GrowableVariable(keras.Variable):
+    """A Keras variable with growable axes, on the TensorFlow backend.
+
+    Args:
+        initializer: Keras initializer (or its name) of the first value.
+        shape: concrete shape at the start.
+        growable_axes: the axes along which `insert` may add slices.
+        dtype, trainable, name: as for `keras.Variable`.
+
+    In eager code `shape` is the present shape; while a function is traced, growable axes are `None`.
+    """
+
+    def __init__(
+        self,
+        initializer,
+        shape: Sequence[int],
+        growable_axes: Sequence[int],
+        dtype: str | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+    ):
+        self._dynamic_shape = tuple(None if axis in growable_axes else size for axis, size in enumerate(shape))
+        # Without autocast: under mixed precision it would copy the whole table; callers cast the rows they gathered.
+        super().__init__(
+            keras.initializers.get(initializer),
+            shape=shape,
+            dtype=dtype,
+            trainable=trainable,
+            autocast=False,
+            name=name,
+        )
+        self.regularizer = None
+        self.constraint = None
+        self._shape = self._dynamic_shape
+
+    @property
+    def growable_axes(self) -> tuple[int, ...]:
+        """The axes along which the variable can grow."""
+        return tuple(axis for axis, size in enumerate(self._dynamic_shape) if size is None)
+
+    def _initialize(self, value):
+        self._value = tf.Variable(
+            value,
+            dtype=self._dtype,
+            trainable=self.trainable,
+            name=self.name,
+            shape=tf.TensorShape(self._dynamic_shape),
+            aggregation=self._map_aggregation(self.aggregation),
+            synchronization=self._map_synchronization(self.synchronization),
+        )
+
+    def _primary(self) -> tf.Variable:
+        """The variable itself, or its first replica under a distribution strategy."""
+        return getattr(self._value, "values", [self._value])[0]
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        if self._shape is self._dynamic_shape and self._value is not None and tf.executing_eagerly():
+            return tf.TensorShape(tf.raw_ops.VariableShape(input=self._primary().handle).numpy())
+        return tf.TensorShape(self._shape)
+
+    def assign(self, value):
+        """Assigns a value of any size along the growable axes (a wider checkpoint just loads)."""
+        value = self._convert_to_tensor(value, dtype=self._dtype)
+        if not tf.TensorShape(self._dynamic_shape).is_compatible_with(value.shape):
+            raise ValueError(f"{self.path}: a value of shape {value.shape} does not fit {self._dynamic_shape}.")
+        self._direct_assign(value)
+        return value
+
+    def insert(self, axis: int, position: int, values) -> None:
+        """Inserts the slices `values` before `position` along `axis`, in eager code."""
+        if axis not in self.growable_axes:
+            raise ValueError(f"{self.path}: axis {axis} is fixed; growable axes are {self.growable_axes}.")
+        old = self._primary().read_value()
+        before, after = tf.split(old, [position, old.shape[axis] - position], axis=axis)
+        self._value.assign(tf.concat([before, tf.cast(values, old.dtype), after], axis))
+
+    def write_slice(self, axis: int, position: int, value: float) -> None:
+        """Sets every element of one slice along `axis` to `value`, in eager code."""
+        array = np.array(self._primary().read_value())
+        array[(slice(None),) * axis + (position,)] = value
+        self._value.assign(array)

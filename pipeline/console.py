@@ -1,0 +1,104 @@
+"""What a person sees while the pipeline runs; everything that libraries print goes to a log file."""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+
+import rich.console
+import rich.status
+
+
+@contextlib.contextmanager
+def quiet_libraries(log_path: str) -> Iterator[rich.console.Console]:
+    """Sends stdout and stderr of this process, C++ libraries included, to `log_path`; yields a console to the real stdout.
+
+    The console prints rich text on a terminal and plain lines elsewhere.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        with open(os.dup(saved[0]), "w", encoding="utf-8") as real_stdout:
+            yield rich.console.Console(file=real_stdout, highlight=False, soft_wrap=True)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, original in zip((1, 2), saved, strict=True):
+            os.dup2(original, target)
+            os.close(original)
+        os.close(log)
+
+
+class RunProgress(logging.Handler):
+    """Turns the log records of TFX's local runner and of DimSearch into progress on a console.
+
+    On a terminal a status line follows the running node; elsewhere each finished node, and every tenth of a search, is a
+    line. Use it as a context manager.
+    """
+
+    _NODE = re.compile(r"Component (\S+) is (running|finished)\.")
+
+    def __init__(self, console: rich.console.Console):
+        super().__init__(logging.INFO)
+        self._console = console
+        self._status: rich.status.Status | None = None
+        self._node = ""
+        self._began = 0.0
+        self._tenths = 0
+        self._loggers = [logging.getLogger("absl"), logging.getLogger("components.dim_search.executor")]
+
+    @property
+    def running_node(self) -> str:
+        """The node that runs now, or ran when an error stopped the pipeline; empty before the first."""
+        return self._node
+
+    def __enter__(self) -> "RunProgress":
+        for source in self._loggers:
+            source.addHandler(self)
+            source.setLevel(logging.INFO)
+        if self._console.is_terminal:
+            self._status = self._console.status("starting")
+            self._status.start()
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        for source in self._loggers:
+            source.removeHandler(self)
+        if self._status is not None:
+            self._status.stop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        progress = getattr(record, "search_progress", None)
+        if progress is not None:
+            self._show_search(progress)
+        elif match := self._NODE.match(record.getMessage()):
+            self._show_node(match[1], is_finished=match[2] == "finished")
+
+    def _show_node(self, node: str, is_finished: bool) -> None:
+        if is_finished:
+            self._console.print(f"  {node:<20} {time.monotonic() - self._began:6.1f} s")
+            return
+        self._node, self._began, self._tenths = node, time.monotonic(), 0
+        if self._status is not None:
+            self._status.update(f"{node} ...")
+
+    def _show_search(self, p: dict) -> None:
+        budget = f" of {p['max_parameters']:,}" if p["max_parameters"] else ""
+        loss = "" if p["loss"] is None else f" | loss {p['loss']:.4f}"
+        eta = "" if p["eta_s"] is None else f" | at most {p['eta_s']} s left"
+        text = (
+            f"DimSearch step {p['step']:,}/{p['max_steps']:,} | {p['rows_per_s']:,} rows/s{loss} | {p['total_dims']} dimensions"
+            f" | {p['parameters']:,}{budget} parameters{eta}"
+        )
+        if self._status is not None:
+            self._status.update(text)
+        elif (tenths := 10 * p["step"] // p["max_steps"]) > self._tenths:
+            self._tenths = tenths
+            self._console.print(f"    {text}")

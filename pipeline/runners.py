@@ -1,0 +1,43 @@
+"""Runs the pipeline on this machine, or compiles it for Vertex and open-source Kubeflow."""
+
+import os
+
+from tfx import v1 as tfx
+
+from pipeline.config import PipelineConfig
+from pipeline.dag import Locations, create_pipeline
+
+# One in-memory worker is the fastest local mode on few cores; naming FnApiRunner keeps Beam from looking for Prism.
+LOCAL_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
+
+
+def metadata_path(root: str) -> str:
+    """The SQLite file in which ML Metadata keeps what ran under `root`."""
+    return os.path.join(root, "metadata.sqlite")
+
+
+def run_locally(config: PipelineConfig, locations: Locations) -> None:
+    """Runs all nodes in this process, one after the other; nodes that ran before with the same inputs are reused."""
+    os.makedirs(locations.root, exist_ok=True)
+    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(metadata_path(locations.root))
+    pipeline = create_pipeline(
+        config,
+        locations,
+        enable_cache=True,
+        metadata_connection_config=connection,
+        beam_pipeline_args=LOCAL_BEAM_ARGS,
+    )
+    tfx.orchestration.LocalDagRunner().run(pipeline)
+
+
+def compile_pipeline(config: PipelineConfig, locations: Locations, runner: str, output: str) -> None:
+    """Writes the pipeline as the JSON that Vertex AI ("vertex") or Kubeflow Pipelines v2 ("kubeflow") runs.
+
+    Open-source Kubeflow cannot resolve earlier models: there the blessing has no baseline.
+    """
+    pipeline = create_pipeline(config, locations, with_resolver=runner == "vertex", enable_cache=True)
+    runner_config = tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(use_pipeline_spec_2_1=True)
+    directory, filename = os.path.split(os.path.abspath(output))
+    tfx.orchestration.experimental.KubeflowV2DagRunner(
+        config=runner_config, output_dir=directory, output_filename=filename
+    ).run(pipeline)

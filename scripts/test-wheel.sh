@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Builds the wheel, installs it without TFX in a fresh venv outside the repository, and runs the library's tests against it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+repository=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+.venv/bin/python -m build --wheel --outdir "$work/dist" . >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; exit 1; }
+.venv/bin/python -m venv "$work/venv"
+VIRTUAL_ENV=$work/venv .venv/bin/uv pip install -q --require-hashes -r requirements/library-test.txt
+VIRTUAL_ENV=$work/venv .venv/bin/uv pip install -q --no-deps "$work"/dist/*.whl
+
+# Copied: beside the repository's root, its packages would be imported instead of the wheel's.
+cp -r tests/keras_dimgrow "$work/tests"
+cp pyproject.toml "$work/tests/"
+cd "$work/tests"
+installed=$("$work/venv/bin/python" -c 'import keras_dimgrow; print(keras_dimgrow.__file__)' 2>/dev/null)
+case "$installed" in "$work"/venv/*) ;; *) echo "the wheel was not imported, but $installed" >&2; exit 1 ;; esac
+if "$work/venv/bin/python" -c 'import tests' 2>/dev/null; then echo "the wheel installs a package named tests" >&2; exit 1; fi
+"$work/venv/bin/python" -m pytest -c pyproject.toml --rootdir . .
+cd "$repository"
