@@ -1,7 +1,7 @@
 """keras_dimgrow: finds how many embedding dimensions each categorical field deserves, while the model trains.
 
-DimGrow (arXiv 2505.12683) for Keras 3 on TensorFlow: `search` finds an `EmbeddingPlan`, `retrain` trains a model with it;
-`DimGrowEmbedding`, `PlannedEmbedding` and `ShuffleGate` are layers for models of your own.
+DimGrow (arXiv 2505.12683) for Keras 3 on TensorFlow: `search` finds an `EmbeddingPlan`, `retrain` trains a model with
+it; `DimGrowEmbedding`, `PlannedEmbedding` and `ShuffleGate` are layers for models of your own.
 """
 
 import os

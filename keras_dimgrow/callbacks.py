@@ -36,6 +36,7 @@ class DimensionSearch(keras.callbacks.Callback):
         growth: thresholds and budgets.
         check_every: steps between two looks at the gates.
         patience_checks: training stops when no dimension changed for this many checks and the gates are decided.
+        max_steps: training stops after this many steps in all, those before a restore included; None for no limit.
         on_check: called with the record of each check (see `record`).
 
     Attributes:
@@ -49,6 +50,7 @@ class DimensionSearch(keras.callbacks.Callback):
         growth: GrowthConfig | None = None,
         check_every: int = 50,
         patience_checks: int = 40,
+        max_steps: int | None = None,
         on_check: Callable[[dict[str, Any]], None] | None = None,
     ):
         super().__init__()
@@ -56,6 +58,7 @@ class DimensionSearch(keras.callbacks.Callback):
         self.growth = growth or GrowthConfig()
         self.check_every = check_every
         self.patience_checks = patience_checks
+        self.max_steps = max_steps
         self.on_check = on_check
         self.trajectory: list[dict[str, Any]] = []
         self.has_converged = False
@@ -63,20 +66,19 @@ class DimensionSearch(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.growth.require_room_for(self.layer.fields)
-        optimizer = self.model.optimizer
-        if not isinstance(getattr(optimizer, "inner_optimizer", optimizer), GrowableSlots):
+        if not isinstance(self._optimizer, GrowableSlots):
             raise ValueError(
-                f"DimensionSearch: the slots of {type(optimizer).__name__} do not grow with the tables. "
+                f"DimensionSearch: the slots of {type(self._optimizer).__name__} do not grow with the tables. "
                 "Compile the model with keras_dimgrow.LazyAdam or keras_dimgrow.GrowableAdam."
             )
-        optimizer.build(self.model.trainable_variables)
-        self._step = self._last_check = int(optimizer.iterations.numpy())
+        self.model.optimizer.build(self.model.trainable_variables)
+        self._step = self._last_check = self._steps_trained()
         self._begin = time.monotonic()
         self._seconds_before = self.trajectory[-1]["seconds"] if self.trajectory else 0.0
-        self._loss_before = (0.0, 0.0)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._loss_before = (0.0, 0.0)
+        self._loss_at_end: tuple[float, float] | None = None
         self._epoch_step = self._step
 
     # Not on_train_batch_end: overriding that makes Keras wait for every step's logs.
@@ -84,9 +86,15 @@ class DimensionSearch(keras.callbacks.Callback):
         self._step = self._epoch_step + batch
         if self._step - self._last_check >= self.check_every:
             self.check()
+        if self.max_steps is not None and self._step + 1 >= self.max_steps:
+            self.model.stop_training = True  # after this batch
+
+    def on_test_begin(self, logs=None):
+        # Validation resets the metrics before on_epoch_end.
+        self._loss_at_end = self._loss_so_far()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._step = int(self.model.optimizer.iterations.numpy())
+        self._step = self._steps_trained()
         if self._step - self._last_check >= self.check_every:
             self.check()
 
@@ -99,12 +107,12 @@ class DimensionSearch(keras.callbacks.Callback):
             if action.kind == "drop":
                 self.layer.drop(action.index)
             else:
-                self.layer.grow(action.index, self.model.optimizer)
+                self.layer.grow(action.index, self._optimizer)
         self.layer.policy_state.assign(state)
         self.trajectory.append(self.record(gates, actions))
         if self.on_check is not None:
             self.on_check(self.trajectory[-1])
-        if not actions and has_converged(gates, state, self.patience_checks, self.growth):
+        if not actions and has_converged(self.layer.fields, gates, state, self.patience_checks, self.growth):
             self.has_converged = True
             self.model.stop_training = True
 
@@ -131,13 +139,26 @@ class DimensionSearch(keras.callbacks.Callback):
         """Bytes of all allocated tables with their optimizer slots."""
         total = 0
         for table in self.layer.tables:
-            copies = 1 + len(self.model.optimizer.slots_of(table))
+            copies = 1 + len(self._optimizer.slots_of(table))
             total += int(np.prod(table.shape)) * tf.as_dtype(table.dtype).size * copies
         return total
 
+    @property
+    def _optimizer(self):
+        """The optimizer that has the slots: mixed_float16 wraps it into one that scales the loss."""
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+    def _steps_trained(self) -> int:
+        """Batches trained so far; with gradient accumulation an iteration takes several."""
+        return int(self._optimizer.iterations) * (self._optimizer.gradient_accumulation_steps or 1)
+
+    def _loss_so_far(self) -> tuple[float, float]:
+        """Sum of the losses in this epoch, and their number."""
+        tracker = next((metric for metric in self.model.metrics if metric.name == "loss"), None)
+        return (0.0, 0.0) if tracker is None else (float(tracker.total), float(tracker.count))
+
     def _loss_since_last_check(self) -> float | None:
-        tracker = self.model.metrics[0]
-        total, count = float(tracker.total.numpy()), float(tracker.count.numpy())
+        total, count = self._loss_at_end or self._loss_so_far()
         total_before, count_before = self._loss_before
         self._loss_before = (total, count)
         return (total - total_before) / (count - count_before) if count > count_before else None

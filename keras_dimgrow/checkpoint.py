@@ -49,9 +49,10 @@ class SearchCheckpoint(keras.callbacks.Callback):
         with tf.io.gfile.GFile(self.path, "rb") as file:
             saved = np.load(io.BytesIO(file.read()), allow_pickle=False)
         variables = _state_of(model)
-        if sorted(saved.files) != sorted([*variables, "search"]):
+        if not self._fits(saved, variables):
             raise ValueError(
-                f"{self.path} is a checkpoint of another model than this search's. Delete it, or name another directory."
+                f"{self.path} is a checkpoint of another model than this search's. "
+                "Delete it, or name another directory."
             )
         for name, variable in variables.items():
             variable.assign(saved[name])
@@ -61,9 +62,20 @@ class SearchCheckpoint(keras.callbacks.Callback):
         logger.info("search goes on from step %d, saved in %s", search["step"], self.path)
         return search["step"]
 
+    def _fits(self, saved, variables: dict[str, keras.Variable]) -> bool:
+        """Whether `saved` has the fields of this search and a value that fits each variable."""
+        if sorted(saved.files) != sorted([*variables, "search"]):
+            return False
+        shapes_fit = all(v.value.shape.is_compatible_with(saved[name].shape) for name, v in variables.items())
+        return shapes_fit and json.loads(str(saved["search"]))["fields"] == self._fields()
+
+    def _fields(self) -> list:
+        return [[field.name, field.vocabulary_size] for field in self.growth.layer.fields]
+
     def on_epoch_end(self, epoch, logs=None):
         trajectory = self.growth.trajectory
-        if self.validation_data is not None and trajectory:
+        # A record that was validated before describes an earlier state of the model.
+        if self.validation_data is not None and trajectory and trajectory[-1]["validation_loss"] is None:
             result = evaluate(self.model, self.validation_data)
             trajectory[-1] |= {"validation_auc": result.auc, "validation_loss": result.log_loss}
         if self.directory is not None:
@@ -74,6 +86,7 @@ class SearchCheckpoint(keras.callbacks.Callback):
             "step": int(self.model.optimizer.iterations.numpy()),
             "trajectory": trajectory,
             "has_converged": self.growth.has_converged,
+            "fields": self._fields(),
         }
         content = io.BytesIO()
         arrays = {name: variable.numpy() for name, variable in _state_of(self.model).items()}

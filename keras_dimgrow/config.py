@@ -10,8 +10,8 @@ from typing import Any, Self
 class Config:
     """Base of the frozen, keyword-only configuration dataclasses: JSON in and out, unknown keys rejected.
 
-    Subclasses are `dataclasses.dataclass(frozen=True, kw_only=True)` and validate themselves in `__post_init__`. A field
-    whose type is itself a `Config` is read from a nested mapping.
+    Subclasses are `dataclasses.dataclass(frozen=True, kw_only=True)` and validate themselves in `__post_init__`. A
+    field whose type is itself a `Config` is read from a nested mapping.
     """
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,7 +39,9 @@ class Config:
         converted: dict[str, Any] = {}
         for key, value in values.items():
             kind = known[key].type
-            if isinstance(kind, type) and issubclass(kind, Config) and isinstance(value, Mapping):
+            if isinstance(kind, type) and issubclass(kind, Config) and not isinstance(value, kind):
+                if not isinstance(value, Mapping):
+                    raise ValueError(f"{cls.__name__}: {key} must be a mapping of settings; received {key}={value!r}.")
                 value = kind.from_dict(value)
             converted[key] = tuple(value) if isinstance(value, list) else value
         return cls(**converted)

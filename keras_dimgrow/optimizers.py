@@ -1,12 +1,19 @@
 """Optimizers whose slots grow with their variables, and a row-sparse Adam for embedding tables."""
 
+from typing import TYPE_CHECKING
+
 import keras
 import tensorflow as tf
 
 from keras_dimgrow.variables import GrowableVariable
 
+if TYPE_CHECKING:
+    from keras.optimizers import Optimizer as _Optimizer
+else:
+    _Optimizer = object
 
-class GrowableSlots:
+
+class GrowableSlots(_Optimizer):
     """Mixin, before a Keras optimizer: the slots of a `GrowableVariable` are growable and grow at the same place.
 
     Build the optimizer eagerly (the `DimensionSearch` callback does) and call `insert_slots` with every `insert`.
@@ -41,11 +48,10 @@ class GrowableSlots:
         for name, slot in self.slots_of(variable):
             slot.insert(axis, position, values if name == "average" else tf.zeros_like(values))
 
-    def reset_slots(self, variable: GrowableVariable, axis: int, position: int) -> None:
-        """Sets one slice of every slot of `variable` back to zero, as for a new one."""
+    def reset_slots(self, variable: GrowableVariable, axis: int, position: int, value: float) -> None:
+        """Resets one slice of every slot of `variable`, set to `value`: zeros, or `value` for a moving average."""
         for name, slot in self.slots_of(variable):
-            if name != "average":
-                slot.write_slice(axis, position, 0.0)
+            slot.write_slice(axis, position, value if name == "average" else 0.0)
 
     def _backend_reset_gradient_accumulators(self):
         # Keras asks for zeros of the variable's static shape, which a growable one does not have.

@@ -11,7 +11,7 @@ def decay_weights(num_dims: int) -> np.ndarray:
 
 
 def cost_weights(vocabulary_sizes: Sequence[int], exponent: float) -> np.ndarray:
-    """(V_i / mean V)^exponent: what a field's dimension costs relative to the others; exponent 0 is the paper's form."""
+    """(V_i / mean V)^exponent: what a dimension of a field costs beside the others'; exponent 0 is the paper's form."""
     sizes = np.asarray(vocabulary_sizes, dtype=np.float64)
     return (sizes / sizes.mean()) ** exponent
 

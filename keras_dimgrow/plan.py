@@ -110,10 +110,13 @@ class EmbeddingPlan:
         version = values.get("schema_version")
         if version != SCHEMA_VERSION or "fields" not in values:
             raise ValueError(
-                f"Not an EmbeddingPlan of schema_version {SCHEMA_VERSION}: received schema_version={version!r} and keys "
-                f"{sorted(values)}. Use the plan.json that a search of this version of keras_dimgrow wrote."
+                f"Not an EmbeddingPlan of schema_version {SCHEMA_VERSION}: received schema_version={version!r} and "
+                f"keys {sorted(values)}. Use the plan.json that a search of this version of keras_dimgrow wrote."
             )
-        return cls(tuple(PlannedField(**field) for field in values["fields"]))
+        try:
+            return cls(tuple(PlannedField(**field) for field in values["fields"]))
+        except TypeError as error:
+            raise ValueError(f"Not an EmbeddingPlan: {error}. Received fields {values['fields']!r}.") from error
 
     def save(self, path: str) -> None:
         """Writes the plan as JSON, to a temporary name first; `path` may be remote."""

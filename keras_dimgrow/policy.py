@@ -56,7 +56,7 @@ class GrowthConfig(Config):
         self._require_int("max_parameters", 1, optional=True)
 
     def require_room_for(self, fields: Sequence[Field]) -> None:
-        """Raises ValueError if a budget is below the start of the search: max(1, min_dim) dimensions for every field."""
+        """Raises ValueError if a budget is below the start of the search: max(1, min_dim) dimensions a field."""
         dims = sum(max(1, field.min_dim) for field in fields)
         parameters = sum(field.vocabulary_size * max(1, field.min_dim) for field in fields)
         for key, budget, needed, unit in (
@@ -65,8 +65,8 @@ class GrowthConfig(Config):
         ):
             if budget is not None and budget < needed:
                 raise ValueError(
-                    f"GrowthConfig: {key}={budget} is below one dimension for each of the {len(fields)} fields, which takes "
-                    f"{needed} {unit}. Raise {key} to at least {needed}, or leave fields out."
+                    f"GrowthConfig: {key}={budget} is below one dimension for each of the {len(fields)} fields, which "
+                    f"takes {needed} {unit}. Raise {key} to at least {needed}, or leave fields out."
                 )
 
 
@@ -103,7 +103,7 @@ def decide(
     drops = [i for i, f in enumerate(fields) if dims[i] > f.min_dim and smallest[i] < config.shrink_threshold]
     for i in drops:
         dims[i] -= 1
-        state[i, WAIT] = config.backoff_checks << state[i, BACKOFF]
+        state[i, WAIT] = min(config.backoff_checks << int(state[i, BACKOFF]), np.iinfo(np.int32).max)
         state[i, BACKOFF] = min(state[i, BACKOFF] + 1, config.max_backoff_doublings)
 
     dropped = set(drops)
@@ -128,9 +128,7 @@ def decide(
     actions = [Action("drop", i) for i in drops]
     for kind, candidates in (("revive", revivals), ("grow", growths)):
         for i in candidates:
-            if _fits(dims.sum() + 1, config.max_total_dims) and _fits(
-                (sizes * dims).sum() + sizes[i], config.max_parameters
-            ):
+            if _has_room(fields[i], dims, sizes, config):
                 dims[i] += 1
                 actions.append(Action(kind, i))
                 if kind == "revive":
@@ -142,15 +140,29 @@ def decide(
     return actions, state
 
 
-def _fits(amount: int, budget: int | None) -> bool:
-    return budget is None or amount <= budget
+def _has_room(field: Field, dims: np.ndarray, sizes: np.ndarray, config: GrowthConfig) -> bool:
+    """Whether the budgets allow `field` one dimension more."""
+    dims_after, parameters_after = dims.sum() + 1, (sizes * dims).sum() + field.vocabulary_size
+    return (config.max_total_dims is None or dims_after <= config.max_total_dims) and (
+        config.max_parameters is None or parameters_after <= config.max_parameters
+    )
 
 
-def has_converged(gates: Sequence[np.ndarray], state: np.ndarray, patience_checks: int, config: GrowthConfig) -> bool:
-    """True when no field changed for `patience_checks` checks, none waits for revival and at most 5% of the gates are
-    undecided, i.e. between 0.1 and 0.5."""
+def has_converged(
+    fields: Sequence[Field],
+    gates: Sequence[np.ndarray],
+    state: np.ndarray,
+    patience_checks: int,
+    config: GrowthConfig,
+) -> bool:
+    """True when no field changed for `patience_checks` checks, none waits for a revival that the budgets allow, and at
+    most 5% of the gates are undecided, i.e. between 0.1 and 0.5."""
     values = np.concatenate(list(gates))
     undecided = ((values > 0.1) & (values < 0.5)).sum()
-    absent = np.array([len(g) == 0 for g in gates])
-    may_revive = absent & (state[:, REVIVALS] < config.max_revivals)
-    return bool(state[:, QUIET].min() >= patience_checks and not may_revive.any() and undecided <= 0.05 * len(values))
+    dims = np.array([len(g) for g in gates])
+    sizes = np.array([field.vocabulary_size for field in fields])
+    waits_for_revival = any(
+        dims[i] == 0 and state[i, REVIVALS] < config.max_revivals and _has_room(field, dims, sizes, config)
+        for i, field in enumerate(fields)
+    )
+    return bool(state[:, QUIET].min() >= patience_checks and not waits_for_revival and undecided <= 0.05 * len(values))

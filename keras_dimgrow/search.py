@@ -38,8 +38,8 @@ class SearchConfig(Config):
     checkpoint_every: int = 500
     patience_checks: int = 40
     learning_rate: float = 1e-3
-    gate: GateConfig = GateConfig()
-    growth: GrowthConfig = GrowthConfig()
+    gate: GateConfig = dataclasses.field(default_factory=GateConfig)
+    growth: GrowthConfig = dataclasses.field(default_factory=GrowthConfig)
 
     def __post_init__(self) -> None:
         for key in ("max_steps", "check_every", "checkpoint_every", "patience_checks"):
@@ -55,8 +55,8 @@ class TrainingConfig(Config):
 
     Args:
         max_epochs: passes over the training data at most.
-        patience_epochs: training stops when validation log loss has not improved for this many epochs, and the weights of
-            the best epoch are kept.
+        patience_epochs: training stops when validation log loss has not improved for this many epochs, and the weights
+            of the best epoch are kept.
         learning_rate: of LazyAdam.
     """
 
@@ -102,8 +102,8 @@ def search(
 
     Args:
         fields: what is embedded.
-        train_data: shuffled batches of ({field: int [B]}, label [B]), repeated as often as needed. For a reproducible and
-            resumable search its order must be the same each time (a seeded shuffle).
+        train_data: shuffled batches of ({field: int [B]}, label [B]), repeated as often as needed. For a reproducible
+            and resumable search its order must be the same each time (a seeded shuffle).
         validation_data: held-out batches, measured at every checkpoint.
         config: a SearchConfig.
         model_config: the backbone's sizes.
@@ -125,7 +125,9 @@ def search(
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
 
-    growth = DimensionSearch(layer, config.growth, config.check_every, config.patience_checks, on_check)
+    growth = DimensionSearch(
+        layer, config.growth, config.check_every, config.patience_checks, config.max_steps, on_check
+    )
     checkpoint = SearchCheckpoint(growth, validation_data, checkpoint_directory)
     step = checkpoint.restore(model)
     if step < config.max_steps and not growth.has_converged:
@@ -134,7 +136,7 @@ def search(
             train_data.repeat().skip(step),
             initial_epoch=step // config.checkpoint_every,
             epochs=-(-config.max_steps // config.checkpoint_every),
-            steps_per_epoch=min(config.checkpoint_every, config.max_steps),
+            steps_per_epoch=config.checkpoint_every,
             callbacks=[growth, checkpoint],
             shuffle=False,
             verbose=0,

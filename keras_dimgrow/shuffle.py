@@ -10,8 +10,8 @@ import tensorflow as tf
 def cyclic_shift(s: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Shifts each dimension by its own random offset in 1 .. B-1: a permutation without fixed points, in O(DB).
 
-    Every row receives the value of another row, uniform among the others. The rows of one dimension move together, so it
-    assumes shuffled batches. A batch of one row is returned as it is.
+    Every row receives the value of another row, uniform among the others. The rows of one dimension move together, so
+    it assumes shuffled batches. A batch of one row is returned as it is.
     """
     rows, dims = tf.shape(s)[0], tf.shape(s)[1]
     offsets = tf.random.stateless_uniform([dims], seed, minval=1, maxval=tf.maximum(rows, 2), dtype=tf.int32)
@@ -29,7 +29,7 @@ def random_permutation(s: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def add_shuffle_seed(layer, seed: int):
-    """Adds to `layer` the counter that seeds its shuffles: int32 [2], saved with the weights, unlike a SeedGenerator."""
+    """Adds to `layer` the counter that seeds its shuffles: int32 [2], saved with weights, unlike a SeedGenerator."""
     return layer.add_weight(
         shape=(2,),
         initializer=lambda shape, dtype: tf.constant([seed, 0], dtype),

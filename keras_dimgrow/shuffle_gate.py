@@ -90,7 +90,7 @@ class ShuffleGate(keras.layers.Layer):
     def build(self, input_shape):
         if len(input_shape) != 2 or input_shape[-1] is None:
             raise ValueError(f"ShuffleGate needs input of shape [B, D] with D known; received {tuple(input_shape)}.")
-        self.theta = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="theta")
+        self.theta = self.add_weight(shape=(input_shape[-1],), initializer="zeros", autocast=False, name="theta")
         self.shuffle_seed = add_shuffle_seed(self, self.seed)
 
     @property

@@ -87,16 +87,17 @@ def _configure(arguments) -> tuple[PipelineConfig, str]:
 
 
 def _run(arguments) -> int:
-    from pipeline.console import RunProgress, quiet_libraries
+    from pipeline.console import QuietOutput, RunProgress
     from pipeline.datasets import prepare
 
     config, root = _configure(arguments)
     root = os.path.abspath(root)
-    prepared = prepare(config, root)
     log_path = os.path.join(root, "logs", datetime.datetime.now().strftime("%Y%m%dT%H%M%S.log"))
-    os.makedirs(os.path.dirname(log_path), exist_ok=True)
-    with quiet_libraries(log_path) as stdout:
-        console = rich.console.Console(quiet=True) if arguments.json else stdout
+    with QuietOutput() as output:
+        console = rich.console.Console(quiet=True) if arguments.json else output.console
+        config.make_library_configs()  # rejects bad settings before anything is written
+        prepared = prepare(config, root)
+        output.log_to(log_path)
         console.print(f"{config.name}: {prepared.num_rows:,} rows; log in {_relative(log_path)}")
         with RunProgress(console) as progress:
             # Under the status line: importing TFX alone takes many seconds.
@@ -104,7 +105,7 @@ def _run(arguments) -> int:
             from pipeline.runners import run_locally
             from pipeline.summary import summarise_run
 
-            locations = Locations(data=prepared.directory, data_format=prepared.format, root=root)
+            locations = Locations(prepared.directory, prepared.format, root, prepared.pattern)
             try:
                 run_locally(config, locations)
             except Exception as error:
@@ -113,7 +114,7 @@ def _run(arguments) -> int:
                 raise kind(f"{where}{error}\nThe log: {_relative(log_path)}") from error
             summary = summarise_run(config, locations)
         if arguments.json:
-            stdout.print_json(json.dumps(summary.to_dict()))
+            output.console.print_json(json.dumps(summary.to_dict()))
         else:
             _print_summary(console, summary, log_path)
     return EXIT_OK
@@ -144,12 +145,17 @@ def _print_summary(console: rich.console.Console, summary, log_path: str) -> Non
     console.print(results)
 
     total = sum(summary.seconds.values())
-    console.print(f"seconds     {', '.join(f'{node} {s:g}' for node, s in summary.seconds.items())}; nodes in all {total:.0f}")
+    console.print(
+        f"seconds     {', '.join(f'{node} {s:g}' for node, s in summary.seconds.items())}; nodes in all {total:.0f}"
+    )
     console.print(f"blessed     {'yes' if summary.blessed else 'no: see the Evaluator in the log'}")
     console.print(f"report      {_relative(summary.report)}")
     console.print(f"SavedModel  {_relative(summary.saved_model)}")
     console.print(f"log         {_relative(log_path)}")
-    console.print(f"prediction  {summary.prediction['probability']:.4f} for the first row: {summary.prediction['row']}", markup=False)
+    console.print(
+        f"prediction  {summary.prediction['probability']:.4f} for the first row: {summary.prediction['row']}",
+        markup=False,
+    )
 
 
 def _relative(path: str) -> str:

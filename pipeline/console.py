@@ -1,39 +1,64 @@
 """What a person sees while the pipeline runs; everything that libraries print goes to a log file."""
 
-import contextlib
 import logging
 import os
 import re
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from typing import IO
 
+import absl.logging
 import rich.console
 import rich.status
 
 
-@contextlib.contextmanager
-def quiet_libraries(log_path: str) -> Iterator[rich.console.Console]:
-    """Sends stdout and stderr of this process, C++ libraries included, to `log_path`; yields a console to the real stdout.
+class QuietOutput:
+    """Sends stdout and stderr of this process, C++ libraries included, to a log; `console` prints to the real stdout.
 
-    The console prints rich text on a terminal and plain lines elsewhere.
+    The console prints rich text on a terminal and plain lines elsewhere. Use it as a context manager. The log is a
+    temporary file, gone at the end, until `log_to` names one to keep.
     """
+
+    def __enter__(self) -> "QuietOutput":
+        _flush()
+        self._originals = [os.dup(descriptor) for descriptor in (1, 2)]
+        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._redirect([self._log.fileno()] * 2)
+        # Owned by the console; the duplicate is closed in __exit__.
+        self._stdout = open(os.dup(self._originals[0]), "w", encoding="utf-8")  # noqa: SIM115
+        self.console = rich.console.Console(file=self._stdout, highlight=False, soft_wrap=True)
+        return self
+
+    def log_to(self, path: str) -> None:
+        """Keeps the log in `path` from now on, with what was logged before; makes its directory."""
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _flush()
+        self._log.seek(0)
+        log = open(path, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
+        shutil.copyfileobj(self._log, log)
+        self._redirect([log.fileno()] * 2)
+        self._log.close()
+        self._log = log
+
+    def __exit__(self, *exc_info) -> None:
+        _flush()
+        self._redirect(self._originals)
+        self._stdout.close()
+        self._log.close()
+        for descriptor in self._originals:
+            os.close(descriptor)
+
+    @staticmethod
+    def _redirect(descriptors: list[int]) -> None:
+        for target, descriptor in zip((1, 2), descriptors, strict=True):
+            os.dup2(descriptor, target)
+
+
+def _flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        with open(os.dup(saved[0]), "w", encoding="utf-8") as real_stdout:
-            yield rich.console.Console(file=real_stdout, highlight=False, soft_wrap=True)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for target, original in zip((1, 2), saved, strict=True):
-            os.dup2(original, target)
-            os.close(original)
-        os.close(log)
 
 
 class RunProgress(logging.Handler):
@@ -60,6 +85,8 @@ class RunProgress(logging.Handler):
         return self._node
 
     def __enter__(self) -> "RunProgress":
+        # By absl's own call: it would set its logger back to WARNING at the first change of handlers otherwise.
+        absl.logging.set_verbosity(absl.logging.INFO)
         for source in self._loggers:
             source.addHandler(self)
             source.setLevel(logging.INFO)

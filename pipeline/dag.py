@@ -4,11 +4,17 @@ import dataclasses
 import os
 
 import tensorflow_model_analysis as tfma
-from tfx import v1 as tfx
+
+# Not tfx.v1: it imports Google Cloud's clients too, 8 seconds that every start would pay.
+from tfx import components as tfx_components
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2, transform_pb2
+from tfx.types import Channel, standard_artifacts
 
 from components import DimSearch
-from keras_dimgrow import ModelConfig, SearchConfig
 from pipeline.code_version import hash_modules
 from pipeline.config import PipelineConfig
 
@@ -26,12 +32,14 @@ class Locations:
     Args:
         data: directory of the prepared data.
         data_format: "csv" or "tfrecord".
+        data_pattern: the files of `data`.
         root: directory of everything that the pipeline writes.
     """
 
     data: str
     data_format: str
     root: str
+    data_pattern: str = "*"
 
     @property
     def artifacts(self) -> str:
@@ -51,23 +59,24 @@ class Locations:
 
 def create_pipeline(
     config: PipelineConfig, locations: Locations, *, with_resolver: bool = True, **pipeline_options
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """Data -> Transform -> DimSearch -> Trainer -> Evaluator -> Pusher, and a uniform model beside it.
 
     Args:
         config: the configuration.
         locations: where it reads and writes.
         with_resolver: compare with the latest blessed model. False where the runner cannot resolve (open-source Kubeflow).
-        pipeline_options: more arguments of `tfx.dsl.Pipeline`.
+        pipeline_options: more arguments of `tfx.orchestration.pipeline.Pipeline`.
     """
+    search_config, _, model_config = config.make_library_configs()
     example_gen = _example_gen(config, locations)
-    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
+    statistics_gen = tfx_components.StatisticsGen(examples=example_gen.outputs["examples"])
     # Without shapes every column is sparse: a value may be missing at serving even if none was in training.
-    schema_gen = tfx.components.SchemaGen(statistics=statistics_gen.outputs["statistics"], infer_feature_shape=False)
-    validator = tfx.components.ExampleValidator(
+    schema_gen = tfx_components.SchemaGen(statistics=statistics_gen.outputs["statistics"], infer_feature_shape=False)
+    validator = tfx_components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
-    transform = tfx.components.Transform(
+    transform = tfx_components.Transform(
         examples=example_gen.outputs["examples"],
         schema=schema_gen.outputs["schema"],
         preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
@@ -76,15 +85,15 @@ def create_pipeline(
             "features": config.features.to_dict(),
             "code_version": hash_modules("pipeline.preprocessing"),
         },
-        splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
         disable_statistics=True,
     )
     search = DimSearch(
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         label=config.data.label,
-        search_config=SearchConfig.from_dict(config.search),
-        model_config=ModelConfig.from_dict(config.model),
+        search_config=search_config,
+        model_config=model_config,
         batch_size=config.batch_size,
         seed=config.seed,
         uniform_dimension=config.uniform_dimension,
@@ -96,19 +105,19 @@ def create_pipeline(
     trainer = _trainer(config, transform, plan=search.outputs["best_hyperparameters"])
     baseline = None
     if with_resolver:
-        resolver = tfx.dsl.Resolver(
-            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-            model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-            model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        resolver = Resolver(
+            strategy_class=LatestBlessedModelStrategy,
+            model=Channel(type=standard_artifacts.Model),
+            model_blessing=Channel(type=standard_artifacts.ModelBlessing),
         ).with_id("LatestBlessedModel")
         nodes.append(resolver)
         baseline = resolver.outputs["model"]
     evaluator = _evaluator(config, example_gen, trainer, baseline)
-    pusher = tfx.components.Pusher(
+    pusher = tfx_components.Pusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=locations.serving_model)
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=locations.serving_model)
         ),
     )
     nodes += [trainer, evaluator, pusher]
@@ -116,19 +125,18 @@ def create_pipeline(
     if config.compare_with_uniform:
         uniform_trainer = _trainer(config, transform, plan=None).with_id(UNIFORM_TRAINER)
         nodes += [uniform_trainer, _evaluator(config, example_gen, uniform_trainer, None).with_id(UNIFORM_EVALUATOR)]
-    return tfx.dsl.Pipeline(
-        pipeline_name=config.name, pipeline_root=locations.artifacts, components=nodes, **pipeline_options
-    )
+    return Pipeline(pipeline_name=config.name, pipeline_root=locations.artifacts, components=nodes, **pipeline_options)
 
 
 def _example_gen(config: PipelineConfig, locations: Locations):
     splits = [
-        tfx.proto.SplitConfig.Split(name=name, hash_buckets=buckets) for name, buckets in config.split.to_dict().items()
+        example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=buckets)
+        for name, buckets in config.split.to_dict().items()
     ]
-    output = tfx.proto.Output(split_config=tfx.proto.SplitConfig(splits=splits))
-    if locations.data_format == "csv":
-        return tfx.components.CsvExampleGen(input_base=locations.data, output_config=output)
-    return tfx.components.ImportExampleGen(input_base=locations.data, output_config=output)
+    output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits))
+    files = example_gen_pb2.Input.Split(name="all", pattern=locations.data_pattern)
+    kind = tfx_components.CsvExampleGen if locations.data_format == "csv" else tfx_components.ImportExampleGen
+    return kind(input_base=locations.data, input_config=example_gen_pb2.Input(splits=[files]), output_config=output)
 
 
 def _trainer(config: PipelineConfig, transform, plan):
@@ -142,13 +150,13 @@ def _trainer(config: PipelineConfig, transform, plan):
         "uniform_dimension": config.uniform_dimension,
         "code_version": hash_modules(*_LIBRARY, "pipeline.training", "serving.export"),
     }
-    return tfx.components.Trainer(
+    return tfx_components.Trainer(
         run_fn="pipeline.training.run_fn",
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         hyperparameters=plan,
-        train_args=tfx.proto.TrainArgs(splits=["train"]),
-        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         custom_config=custom_config,
     )
 
@@ -158,9 +166,7 @@ def _evaluator(config: PipelineConfig, example_gen, trainer, baseline):
     relative = tfma.GenericChangeThreshold(
         direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -config.evaluation.max_auc_drop}
     )
-    threshold = tfma.MetricThreshold(
-        value_threshold=absolute, change_threshold=None if baseline is None else relative
-    )
+    threshold = tfma.MetricThreshold(value_threshold=absolute, change_threshold=None if baseline is None else relative)
     metrics = [
         tfma.MetricConfig(class_name="AUC", config='{"num_thresholds": 10000}', threshold=threshold),
         tfma.MetricConfig(class_name="BinaryCrossentropy"),
@@ -172,7 +178,7 @@ def _evaluator(config: PipelineConfig, example_gen, trainer, baseline):
         slicing_specs=[tfma.SlicingSpec()],
         metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
     )
-    return tfx.components.Evaluator(
+    return tfx_components.Evaluator(
         examples=example_gen.outputs["examples"],
         model=trainer.outputs["model"],
         baseline_model=baseline,

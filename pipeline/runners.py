@@ -2,7 +2,8 @@
 
 import os
 
-from tfx import v1 as tfx
+from tfx.orchestration import metadata
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
 from pipeline.config import PipelineConfig
 from pipeline.dag import Locations, create_pipeline
@@ -19,7 +20,7 @@ def metadata_path(root: str) -> str:
 def run_locally(config: PipelineConfig, locations: Locations) -> None:
     """Runs all nodes in this process, one after the other; nodes that ran before with the same inputs are reused."""
     os.makedirs(locations.root, exist_ok=True)
-    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(metadata_path(locations.root))
+    connection = metadata.sqlite_metadata_connection_config(metadata_path(locations.root))
     pipeline = create_pipeline(
         config,
         locations,
@@ -27,7 +28,7 @@ def run_locally(config: PipelineConfig, locations: Locations) -> None:
         metadata_connection_config=connection,
         beam_pipeline_args=LOCAL_BEAM_ARGS,
     )
-    tfx.orchestration.LocalDagRunner().run(pipeline)
+    LocalDagRunner().run(pipeline)
 
 
 def compile_pipeline(config: PipelineConfig, locations: Locations, runner: str, output: str) -> None:
@@ -35,9 +36,10 @@ def compile_pipeline(config: PipelineConfig, locations: Locations, runner: str, 
 
     Open-source Kubeflow cannot resolve earlier models: there the blessing has no baseline.
     """
+    # Here, because it imports kfp and Google Cloud's clients, which a local run does not need.
+    from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
+
     pipeline = create_pipeline(config, locations, with_resolver=runner == "vertex", enable_cache=True)
-    runner_config = tfx.orchestration.experimental.KubeflowV2DagRunnerConfig(use_pipeline_spec_2_1=True)
+    runner_config = KubeflowV2DagRunnerConfig(use_pipeline_spec_2_1=True)
     directory, filename = os.path.split(os.path.abspath(output))
-    tfx.orchestration.experimental.KubeflowV2DagRunner(
-        config=runner_config, output_dir=directory, output_filename=filename
-    ).run(pipeline)
+    KubeflowV2DagRunner(config=runner_config, output_dir=directory, output_filename=filename).run(pipeline)

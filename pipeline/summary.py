@@ -122,7 +122,7 @@ def _metrics(evaluator: _Node) -> tuple[float, float]:
 
 def _first_row(config: PipelineConfig, locations: Locations) -> dict[str, Any]:
     """The first row of the prepared data without its label, missing values left out."""
-    files = sorted(glob.glob(os.path.join(locations.data, "*")))
+    files = sorted(glob.glob(os.path.join(locations.data, locations.data_pattern)))
     if locations.data_format == "csv":
         with open(files[0], newline="", encoding="utf-8") as file:
             row = next(csv.DictReader(file))

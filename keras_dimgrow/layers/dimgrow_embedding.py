@@ -1,5 +1,6 @@
 """DimGrowEmbedding: embeddings that grow and shrink while the model trains (arXiv 2505.12683, section 4.2)."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -22,8 +23,8 @@ class DimGrowEmbedding(keras.layers.Layer):
     """Embeds fields with as many dimensions as their shuffle gates ask for, and adapts them to a fixed width.
 
     Each field starts with one dimension (or its min_dim). The `DimensionSearch` callback calls `grow`, `drop` and
-    `revive`; no growth retraces the model's functions. Dropped dimensions are masked, not freed, and are the first to be
-    used again. All state, that of the growth policy included, is in the layer's variables.
+    `revive`; no growth retraces the model's functions. Dropped dimensions are masked, not freed, and are the first to
+    be used again. All state, that of the growth policy included, is in the layer's variables.
 
     Args:
         fields: the fields, in the order of the inputs.
@@ -149,7 +150,7 @@ class DimGrowEmbedding(keras.layers.Layer):
             for variable, value in ((self.theta, 0.0), (self.mask, 1.0)):
                 variable.write_slice(0, position, value)
             if optimizer is not None:
-                optimizer.reset_slots(self.theta, 0, position)
+                optimizer.reset_slots(self.theta, 0, position, 0.0)
         else:
             self._insert_column(index, start + self.allocated_dims[index], optimizer)
         self._refresh_penalty_weights()
@@ -185,7 +186,7 @@ class DimGrowEmbedding(keras.layers.Layer):
 
     def get_config(self):
         config = {
-            "fields": [vars(field) for field in self.fields],
+            "fields": [dataclasses.asdict(field) for field in self.fields],
             "adapter_width": self.adapter_width,
             "adapter": self.adapter,
             "gate": keras.saving.serialize_keras_object(self.gate),

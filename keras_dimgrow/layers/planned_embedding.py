@@ -25,7 +25,8 @@ class PlannedEmbedding(keras.layers.Layer):
         stddev: embeddings and adapter start from N(0, stddev^2).
         seed: seed of the initial values.
 
-    Input shape: dict {field name: int [B]}, list of int [B] or int matrix [B, F], in the order of all fields of the plan.
+    Input shape: dict {field name: int [B]}; or list of int [B] or int matrix [B, F], in the order of all fields of the
+    plan.
     Output shape: `[B, adapter_width]`, or `[B, kept fields, adapter_width]` per field.
     """
 

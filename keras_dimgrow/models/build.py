@@ -37,7 +37,6 @@ def build_model(embedding: keras.layers.Layer, config: ModelConfig, seed: int) -
         config: the backbone's sizes.
         seed: seed of the backbone's initial values.
     """
-    fields = embedding.plan.kept_fields if hasattr(embedding, "tables_by_plan") else embedding.fields
     inputs = {field.name: keras.Input((), dtype="int64", name=field.name) for field in embedding.fields}
     backbone = WideDeep(config.hidden_units, config.dropout, seed=seed, name="wide_deep")
     return keras.Model(inputs, backbone(embedding(inputs)))

@@ -9,8 +9,8 @@ import keras
 class WideDeep(keras.layers.Layer):
     """Wide & Deep: the sum of a linear part and a multilayer perceptron, through a sigmoid.
 
-    The wide part is linear in the adapted embeddings, hence linear in every field's embedding: a field with one dimension
-    contributes a weight per id, as in the classic wide part, without a second table.
+    The wide part is linear in the adapted embeddings, hence linear in every field's embedding: a field with one
+    dimension contributes a weight per id, as in the classic wide part, without a second table.
 
     Args:
         hidden_units: width of each hidden layer.

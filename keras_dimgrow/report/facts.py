@@ -81,7 +81,7 @@ def headline(rows: Sequence[PlanRow], uniform: Uniform, trajectory: Sequence[Rec
         ("Fields", f"{len(rows):,}", f"{removed} removed" if removed else "none removed"),
         ("Total dimensions", f"{sum(row.dimension for row in rows):,}", f"uniform: {uniform.total_dimensions:,}"),
         ("Parameters", compact(parameters), f"{parameters:,}"),
-        ("Ratio to uniform", "n/a" if ratio is None else percent(ratio), f"uniform: {uniform.dimension} per field"),
+        ("Ratio to uniform", "n/a" if ratio is None else percent(ratio), f"of {uniform.dimension} per field"),
         ("Parameters saved", compact(saved), f"of {compact(uniform.parameters)}"),
         ("Search time", "n/a" if last is None else duration(last["seconds"]), count(len(trajectory), "check")),
         ("Steps", "n/a" if last is None else f"{last['step']:,}", "while searching"),

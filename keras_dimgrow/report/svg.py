@@ -55,14 +55,10 @@ _CLEAN_UP = tuple(
     for pattern, replacement in (
         (r"<!--.*?-->", ""),
         (r"<metadata>.*?</metadata>", ""),
-        (
-            r"<defs>\s*<style.*?</style>\s*</defs>",
-            "",
-        ),  # would style the whole page; page.html has it
+        (r"<defs>\s*<style.*?</style>\s*</defs>", ""),  # would style the whole page; page.html has it
         (r'<svg[^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">'),
         (r'<g id="[^"]*"', "<g"),  # figure_1, axes_1, ...: the same in every figure, and never referred to
         (r"<g/>", ""),
-        (r" font-family: [^;\"]*;", ""),
         (r' transform="rotate\(-0 [^"]*"', ""),
     )
 )

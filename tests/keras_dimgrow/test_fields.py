@@ -1,0 +1,29 @@
+"""Fields: what a field may be."""
+
+import pytest
+
+from keras_dimgrow import Field
+
+
+def test_a_field_may_be_removed_and_reach_32_dimensions_by_default():
+    field = Field(name="city", vocabulary_size=2)
+
+    assert (field.min_dim, field.max_dim) == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "", "vocabulary_size": 5}, "A field needs a name"),
+        ({"name": "city", "vocabulary_size": 1}, r"Field 'city': vocabulary_size must be >= 2; received 1\. .* leave it out"),
+        ({"name": "city", "vocabulary_size": 5, "min_dim": -1}, "Field 'city': min_dim must be >= 0; received -1"),
+        ({"name": "city", "vocabulary_size": 5, "max_dim": 0}, r"Field 'city': max_dim must be >= max\(1, min_dim\)"),
+        (
+            {"name": "city", "vocabulary_size": 5, "min_dim": 4, "max_dim": 2},
+            r"received max_dim=2, min_dim=4\. Raise max_dim or lower min_dim",
+        ),
+    ],
+)
+def test_an_impossible_field_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Field(**arguments)

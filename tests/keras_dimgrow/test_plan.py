@@ -1,0 +1,114 @@
+"""EmbeddingPlan: sizes by the paper's formula, and a JSON that survives."""
+
+import json
+
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_dimgrow import EmbeddingPlan, Field, PlannedField
+
+planned_fields = st.builds(
+    PlannedField,
+    name=st.text(min_size=1, max_size=8),
+    vocabulary_size=st.integers(2, 10**9),
+    dimension=st.integers(0, 256),
+)
+plans = (
+    st.lists(planned_fields, min_size=1, max_size=8, unique_by=lambda field: field.name)
+    .filter(lambda fields: any(field.dimension for field in fields))
+    .map(lambda fields: EmbeddingPlan(tuple(fields)))
+)
+
+
+def make_plan(**dimensions) -> EmbeddingPlan:
+    fields = [Field(name=name, vocabulary_size=10 * (i + 1)) for i, name in enumerate(dimensions)]
+    return EmbeddingPlan.from_dimensions(fields, dimensions)
+
+
+@given(plans)
+def test_a_plan_is_equal_after_a_round_trip_through_json(plan):
+    assert EmbeddingPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+@given(plans)
+def test_sizes_follow_the_definition_of_section_3(plan):
+    parameters = sum(f.vocabulary_size * plan.dimensions[f.name] for f in plan.fields)
+
+    assert plan.parameters == parameters == sum(f.parameters for f in plan.kept_fields)
+    assert plan.table_bytes() == 4 * parameters
+    assert plan.total_dimensions == sum(plan.dimensions.values())
+    assert plan.ratio_to_uniform(16) == pytest.approx(parameters / EmbeddingPlan.uniform(plan.fields, 16).parameters)
+
+
+def test_a_plan_keeps_the_order_of_the_fields_and_drops_those_without_dimensions():
+    plan = make_plan(b=2, a=0, c=1)
+
+    assert list(plan.dimensions) == ["b", "a", "c"]
+    assert [field.name for field in plan.kept_fields] == ["b", "c"]
+
+
+def test_a_saved_plan_is_loaded_as_it_was(tmp_path):
+    plan, path = make_plan(a=3, b=0), str(tmp_path / "plan.json")
+
+    plan.save(path)
+
+    assert EmbeddingPlan.load(path) == plan
+    assert json.loads((tmp_path / "plan.json").read_text())["schema_version"] == 1
+
+
+def test_saving_replaces_an_older_plan_and_leaves_no_temporary_file(tmp_path):
+    path = str(tmp_path / "plan.json")
+    make_plan(a=1).save(path)
+
+    make_plan(a=2).save(path)
+
+    assert EmbeddingPlan.load(path).dimensions == {"a": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_an_interrupted_save_leaves_the_older_plan_whole(tmp_path, monkeypatch):
+    path = str(tmp_path / "plan.json")
+    make_plan(a=1).save(path)
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tf.io.gfile, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_plan(a=2).save(path)
+
+    assert EmbeddingPlan.load(path).dimensions == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "received schema_version=None"),
+        ({"schema_version": 2, "fields": []}, "received schema_version=2 and keys"),
+        ({"schema_version": 1}, "Not an EmbeddingPlan of schema_version 1"),
+        ({"schema_version": 1, "fields": []}, "at least one field"),
+        ({"schema_version": 1, "fields": [{"name": "a", "size": 3}]}, "Not an EmbeddingPlan.*'size'"),
+    ],
+)
+def test_what_is_no_plan_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        EmbeddingPlan.from_dict(values)
+
+
+def test_a_plan_refuses_repeated_names():
+    field = PlannedField(name="a", vocabulary_size=3, dimension=1)
+
+    with pytest.raises(ValueError, match=r"Field names must be unique; received \['a', 'a'\]"):
+        EmbeddingPlan((field, field))
+
+
+def test_a_plan_keeps_at_least_one_field():
+    with pytest.raises(ValueError, match="Every field has dimension 0"):
+        make_plan(a=0, b=0)
+
+
+def test_a_negative_dimension_is_refused():
+    with pytest.raises(ValueError, match="Field 'a': dimension must be >= 0; received -1"):
+        PlannedField(name="a", vocabulary_size=3, dimension=-1)

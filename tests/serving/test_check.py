@@ -1,0 +1,147 @@
+"""check_saved_model and predict_rows: what they find, and what they say when something is wrong."""
+
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import RAW_FEATURE_SPEC, ROWS, serialize
+
+from serving.check import check_saved_model, predict_rows
+from serving.samples import read_example_features
+from serving.session import SavedModelError, SavedModelNotFoundError, SessionModel, SignatureError, find_saved_model
+
+
+def test_every_signature_of_an_export_passes(exported):
+    results = {result.signature: result for result in check_saved_model(exported.directory)}
+    assert set(results) == {"examples", "predict", "serving_default"}
+    assert all(result.is_ok for result in results.values())
+    assert results["predict"].inputs["age"] == "float32 [?]"
+    assert results["predict"].inputs["Region_code"] == "string [?]"
+    assert {"1 x unknown text", "3 x all missing", "3 x some values"} < set(results["predict"].batches)
+    assert 0 < results["predict"].minimum < results["predict"].maximum < 1
+
+
+def test_examples_and_raw_columns_agree(exported):
+    with SessionModel(exported.directory) as model:
+        serialized = np.array([serialize(row) for row in ROWS], object)
+        from_examples = model.run("examples", {"examples": serialized})[:, 0]
+    np.testing.assert_allclose(from_examples, predict_rows(exported.directory, ROWS), atol=1e-6)
+
+
+def test_the_features_of_examples_are_read_from_the_graph(exported):
+    with SessionModel(exported.directory) as model:
+        features = read_example_features(model)
+    assert features == {name: (spec.dtype, False) for name, spec in RAW_FEATURE_SPEC.items()}
+
+
+def test_required_features_of_examples_are_filled(tmp_path):
+    def serve(examples):
+        parsed = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+        return {"outputs": tf.sigmoid(parsed["x"])}
+
+    (result,) = check_saved_model(_save(tmp_path, serve, tf.TensorSpec([None], tf.string, name="examples")))
+    assert result.is_ok
+    assert result.batches == ("1 x filled example", "3 x filled example")
+
+
+@pytest.mark.parametrize(
+    ("outputs_of", "message"),
+    [
+        (lambda x: x[:, None] * 3, "are no probabilities"),
+        (lambda x: tf.math.log(-x[:, None] - 1), "not finite"),
+        (lambda x: tf.zeros([2, 1]), r"shape \[2, 1\]; expected \[1, 1\]"),
+        (lambda x: tf.debugging.check_numerics(x[:, None] / 0, "boom"), "fails in a Session: boom"),
+    ],
+)
+def test_wrong_outputs_are_problems(tmp_path, outputs_of, message):
+    directory = _save(tmp_path, lambda x: {"outputs": outputs_of(x)}, tf.TensorSpec([None], tf.float32, name="x"))
+    (result,) = check_saved_model(directory)
+    assert not result.is_ok
+    assert re.search(message, "\n".join(result.problems))
+
+
+def test_a_model_that_only_python_can_run_is_named_with_the_cure(tmp_path):
+    inputs = keras.Input([1])
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(inputs))
+    serve = tf.function(
+        lambda x: {"outputs": model(x[:, None])}, input_signature=[tf.TensorSpec([None], tf.float32, name="x")]
+    )
+    # The very thing export.py avoids: it loads and runs in Python.
+    tf.saved_model.save(model, str(tmp_path), signatures={"predict": serve})
+    (result,) = check_saved_model(tmp_path)
+    assert "Signature 'predict' fails in a Session" in result.problems[0]
+    assert "Could not find variable" in result.problems[0]
+    assert "ExportArchive" in result.problems[0]
+
+
+def test_signatures_that_disagree_are_found(tmp_path):
+    spec = tf.TensorSpec([None], tf.string, name="x")
+    module = tf.Module()
+    module.half = tf.function(lambda x: {"outputs": tf.fill([tf.size(x), 1], 0.5)}, input_signature=[spec])
+    module.third = tf.function(lambda x: {"outputs": tf.fill([tf.size(x), 1], 0.3)}, input_signature=[spec])
+    signatures = {"serving_default": module.half, "predict": module.third}
+    tf.saved_model.save(module, str(tmp_path), signatures=signatures)
+    predict, serving_default = check_saved_model(tmp_path)
+    assert serving_default.is_ok
+    assert "1 x all missing: differs from serving_default by 0.2; at most 1e-06 is allowed." in predict.problems
+
+
+def test_the_newest_version_is_used(exported, tmp_path):
+    for version in ("9", "10"):
+        shutil.copytree(exported.directory, tmp_path / version)
+    (tmp_path / "11").mkdir()
+    assert find_saved_model(tmp_path) == str(tmp_path / "10")
+
+
+def test_paths_without_a_model_say_what_is_there(exported, tmp_path):
+    with pytest.raises(SavedModelNotFoundError, match="No such directory: /nowhere"):
+        check_saved_model("/nowhere")
+    with pytest.raises(SavedModelNotFoundError, match="It holds nothing"):
+        check_saved_model(tmp_path)
+    shutil.copytree(exported.directory, tmp_path / "Format-Serving")
+    with pytest.raises(SavedModelNotFoundError, match=r"Did you mean .*/Format-Serving"):
+        predict_rows(tmp_path, [{}])
+
+
+def test_a_broken_file_is_no_stack_of_tensorflow_errors(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"no protocol buffer")
+    with pytest.raises(SavedModelError, match="cannot be loaded"):
+        check_saved_model(tmp_path)
+
+
+def test_signatures_are_named_when_one_is_not_there(exported):
+    with pytest.raises(
+        SignatureError, match=r"no signature 'classify'; it has \['examples', 'predict', 'serving_default'\]"
+    ):
+        predict_rows(exported.directory, [{}], "classify")
+    with pytest.raises(SignatureError, match=r"serialized tf\.Examples"):
+        predict_rows(exported.directory, [{}], "examples")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"agee": 3}, "Row 0: unknown column 'agee'; the nearest known: age"),
+        ({"Region cod": 3}, "Row 0: unknown column 'Region cod'; the nearest known: Region_code"),
+        ({"age": "old"}, "column 'age': expected a number or null; received 'old'"),
+        ({"work-class": True}, "column 'work-class': expected text, a number or null; received True"),
+        ({"age": [1]}, r"column 'age': expected a number or null; received \[1\]"),
+    ],
+)
+def test_wrong_rows_are_rejected(exported, row, message):
+    with pytest.raises(ValueError, match=message):
+        predict_rows(exported.directory, [row])
+
+
+def test_no_rows_give_no_predictions(exported):
+    assert predict_rows(exported.directory, []) == []
+
+
+def _save(directory, serve, spec) -> str:
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=[spec], autograph=False)
+    tf.saved_model.save(module, str(directory), signatures={"score": module.serve})
+    return str(directory)

@@ -1,0 +1,147 @@
+"""export_saved_model: what the SavedModel computes and how it is written."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import LARGEST_INTEGER, NUMERIC_COLUMNS, RAW_FEATURE_SPEC, ROWS, build_model
+
+from serving.check import predict_rows
+from serving.export import UNKNOWN_INTEGER, export_saved_model
+
+
+class CountValues(tf.Module):
+    """A stand-in for a Transform layer: a row's id is the number of its values, 0 or 1."""
+
+    def __call__(self, raw):
+        return {name: self._count(x) for name, x in raw.items()}
+
+    def _count(self, x):
+        if not isinstance(x, tf.SparseTensor):
+            return tf.ones(tf.shape(x), tf.int64)
+        return tf.sparse.to_dense(tf.SparseTensor(x.indices, tf.ones(tf.shape(x.values), tf.int64), x.dense_shape))
+
+
+@pytest.mark.parametrize(
+    ("sent", "means"),
+    [
+        (ROWS[0], ROWS[0]),
+        ({}, {}),
+        ({"work-class": ""}, {}),
+        ({"Region code": ""}, {}),
+        ({"age": float("nan"), "income": None}, {}),
+        ({"age": 38.6}, {"age": 39}),
+        ({"age": float("inf")}, {}),
+        ({"age": 1e30}, {"age": 100}),
+        ({"Region code": "7"}, {"Region code": 7}),
+        ({"Region code": " +007 "}, {"Region code": 7}),
+        ({"Region code": 7.0}, {"Region code": 7}),
+        ({"Region code": "-5"}, {"Region code": -5}),
+        ({"Region code": str(LARGEST_INTEGER)}, {"Region code": LARGEST_INTEGER}),
+        ({"Region code": str(LARGEST_INTEGER + 1)}, {"Region code": UNKNOWN_INTEGER}),
+        ({"Region code": "9" * 40}, {"Region code": UNKNOWN_INTEGER}),
+        ({"Region code": "seven"}, {"Region code": UNKNOWN_INTEGER}),
+        ({"Region code": "7.5"}, {"Region code": UNKNOWN_INTEGER}),
+        ({"work-class": "never seen"}, {"work-class": "never seen"}),
+    ],
+)
+def test_a_raw_row_means_what_the_transform_and_keras_make_of_it(exported, sent, means):
+    assert predict_rows(exported.directory, [sent]) == pytest.approx(exported.expect([means]), abs=1e-5)
+
+
+def test_unknown_integers_differ_from_missing_ones(exported):
+    missing, unknown, known = exported.expect([{}, {"Region code": UNKNOWN_INTEGER}, {"Region code": 7}])
+    assert len({round(float(x), 6) for x in (missing, unknown, known)}) == 3
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "predict"])
+def test_a_batch_gives_the_numbers_of_keras(exported, signature):
+    outputs = predict_rows(exported.directory, ROWS, signature)
+    np.testing.assert_allclose(outputs, exported.expect(ROWS), atol=1e-5)
+    assert len(set(outputs)) == len(ROWS)
+
+
+def test_assets_extra_is_written_and_nothing_else_is_left(exported):
+    with open(os.path.join(exported.directory, "assets.extra", "plan.json"), encoding="utf-8") as file:
+        assert file.read() == "{}"
+    assert os.listdir(os.path.dirname(exported.directory)) == ["7"]
+
+
+def test_a_required_column_without_default_is_fed_its_stand_in(tmp_path):
+    spec = {name: tf.io.FixedLenFeature([1], dtype) for name, dtype in [("s", tf.string), ("f", tf.float32)]}
+    spec["i"] = tf.io.FixedLenFeature([], tf.int64)
+    seen = {}
+
+    class Recorder(CountValues):
+        def __call__(self, raw):
+            seen.update({name: x.shape.as_list() for name, x in raw.items()})
+            return super().__call__(raw)
+
+    directory = str(tmp_path / "model")
+    export_saved_model(build_model(["s", "f", "i"]), Recorder(), spec, ["s", "f", "i"], directory)
+    assert seen == {"s": [None, 1], "f": [None, 1], "i": [None]}
+    assert len(predict_rows(directory, [{}, {"s": "x", "f": 1, "i": 2}])) == 2
+
+
+def test_a_saved_model_is_replaced_but_other_files_are_not(exported, tmp_path):
+    directory = tmp_path / "model"
+    directory.mkdir()
+    (directory / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="no SavedModel that could be replaced"):
+        _export(directory)
+    (directory / "notes.txt").rename(directory / "saved_model.pb")
+    _export(directory)
+    assert predict_rows(directory, [{}])
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_nothing_half_written_stays_when_an_export_fails(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(tf.io.gfile, "rename", fail)
+    with pytest.raises(OSError, match="disk full"):
+        _export(tmp_path / "model", extra_assets={"plan.json": "{}"})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"raw_feature_spec": {}}, "names no column"),
+        ({"raw_feature_spec": {"x": tf.io.FixedLenFeature([2], tf.int64)}}, "'x': needs one value a row"),
+        ({"raw_feature_spec": {"x": tf.io.VarLenFeature(tf.float64)}}, "'x': dtype must be .* received float64"),
+        ({"raw_feature_spec": {"x": tf.io.RaggedFeature(tf.int64)}}, "'x': needs VarLenFeature"),
+        (
+            {"raw_feature_spec": {n: tf.io.VarLenFeature(tf.int64) for n in ("a b", "A-b")}},
+            "'a b' and 'A-b' are one name",
+        ),
+        ({"numeric_columns": ["agee"]}, r"numeric_columns names \['agee'\]"),
+        ({"extra_assets": {"../plan.json": ""}}, "plain file names"),
+        ({"feature_names": ["nothing"]}, r"no feature \['nothing'\]"),
+    ],
+)
+def test_wrong_arguments_are_named_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        _export(tmp_path / "model", **changes)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_model_that_gives_no_single_probability_is_rejected(tmp_path):
+    age = keras.Input([], dtype="int64", name="age")
+    with pytest.raises(ValueError, match=r"must return probabilities \[B, 1\]; it returns shape \(None, 2\)"):
+        _export(tmp_path / "model", model=keras.Model({"age": age}, keras.layers.Embedding(8, 2)(age)))
+    assert os.listdir(tmp_path) == []
+
+
+def _export(directory, **changes) -> None:
+    arguments = {
+        "model": build_model(["age"]),
+        "transform_layer": CountValues(),
+        "raw_feature_spec": RAW_FEATURE_SPEC,
+        "feature_names": ["age"],
+        "numeric_columns": [] if "raw_feature_spec" in changes else NUMERIC_COLUMNS,
+    }
+    export_saved_model(directory=directory, **arguments | changes)

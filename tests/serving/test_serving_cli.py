@@ -1,0 +1,113 @@
+"""`python -m serving`, and other programs that run an export without this repository's packages."""
+
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from conftest import ROWS
+
+from serving.cli import main
+
+_WITHOUT_OURS = """
+import sys
+
+BLOCKED = {"keras_dimgrow", "components", "pipeline", "tfx", "tensorflow_transform", "apache_beam"}
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ImportError("blocked: " + name)
+
+sys.meta_path.insert(0, Blocker())
+from serving.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_help_needs_no_tensorflow():
+    code = "import sys, serving.cli\ntry: serving.cli.main(['--help'])\nfinally: assert 'tensorflow' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "check" in done.stdout
+    assert "predict" in done.stdout
+
+
+def test_an_export_passes_the_check_without_our_packages(exported):
+    command = [sys.executable, "-c", _WITHOUT_OURS, "check", os.path.dirname(exported.directory)]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"using {exported.directory}\n"
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "signature",
+        "examples",
+        "predict",
+        "serving_default",
+    ]
+    assert "5 columns: 2 float32 [?], 3 string [?]" in done.stdout
+    assert done.stdout.count("ok: ") == 3
+
+
+def test_tensorflows_own_tool_runs_an_export(exported):
+    row = {"age": 39.0, "income": 1.5, "work-class": "private", "Region_code": "7", "channel": "web"}
+    inputs = ";".join(f"{name}={[value]!r}" for name, value in row.items())
+    tool = pathlib.Path(sys.executable).with_name("saved_model_cli")
+    command = [tool, "run", "--dir", exported.directory, "--tag_set", "serve", "--signature_def", "predict"]
+    done = subprocess.run([*command, "--input_exprs", inputs], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    printed = float(done.stdout.rsplit("[[", 1)[1].split("]]")[0])
+    assert printed == pytest.approx(exported.expect(ROWS[:1])[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("source", ["argument", "file", "stdin"])
+def test_predict_prints_one_json_line_per_row(exported, capsys, monkeypatch, tmp_path, source):
+    text = json.dumps([ROWS[0], {"age": None}])
+    (tmp_path / "rows.json").write_text(text)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    argument = {"argument": text, "file": f"@{tmp_path / 'rows.json'}", "stdin": "-"}[source]
+    assert main(["predict", exported.directory, "--json", argument]) == 0
+    outputs = [json.loads(line)["outputs"] for line in capsys.readouterr().out.splitlines()]
+    assert outputs == pytest.approx(exported.expect([ROWS[0], {}]), abs=1e-5)
+
+
+def test_predict_takes_a_single_object(exported, capsys):
+    assert main(["predict", exported.directory, "--json", '{"age": 39}', "--signature", "serving_default"]) == 0
+    assert json.loads(capsys.readouterr().out)["outputs"] == pytest.approx(exported.expect([{"age": 39}])[0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "/nowhere"], "error: No such directory: /nowhere."),
+        (["predict", "/nowhere", "--json", "{age: 39}"], "error: --json is no JSON:"),
+        (["predict", "/nowhere", "--json", "[1]"], "error: --json: row 0 must be an object"),
+        (
+            ["predict", "/nowhere", "--json", "@/nowhere.json"],
+            "error: [Errno 2] No such file or directory: '/nowhere.json'",
+        ),
+    ],
+)
+def test_errors_are_one_line_and_status_2(capsys, arguments, message):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+
+
+def test_a_failed_check_is_status_2_and_lists_the_problems(capsys, monkeypatch, exported):
+    import serving.check
+
+    result = serving.check.SignatureCheck(
+        "predict", {"x": "float32 [?]"}, ("1 x all missing",), 0.0, 0.0, ("it is wrong",)
+    )
+    monkeypatch.setattr(serving.check, "check_saved_model", lambda path: [result])
+    assert main(["check", exported.directory]) == 2
+    assert capsys.readouterr().out.splitlines()[1:] == ["predict    x: float32 [?]  1 problem", "predict: it is wrong"]
+
+
+def test_debug_shows_the_stack(exported):
+    with pytest.raises(FileNotFoundError, match="No such directory"):
+        main(["check", "/nowhere", "--debug"])
