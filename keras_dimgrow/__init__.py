@@ -20,7 +20,7 @@ from keras_dimgrow.callbacks import DimensionSearch
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field
 from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
-from keras_dimgrow.models import ModelConfig, WideDeep, build_model
+from keras_dimgrow.models import ModelConfig, RankingModel, WideDeep, build_model
 from keras_dimgrow.optimizers import GrowableAdam, GrowableSlots, LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 from keras_dimgrow.policy import GrowthConfig
@@ -43,6 +43,7 @@ __all__ = [
     "ModelConfig",
     "PlannedEmbedding",
     "PlannedField",
+    "RankingModel",
     "SearchConfig",
     "SearchResult",
     "ShuffleGate",

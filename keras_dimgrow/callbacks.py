@@ -71,6 +71,11 @@ class DimensionSearch(keras.callbacks.Callback):
                 f"DimensionSearch: the slots of {type(self._optimizer).__name__} do not grow with the tables. "
                 "Compile the model with keras_dimgrow.LazyAdam or keras_dimgrow.GrowableAdam."
             )
+        if not self.layer.built:
+            raise ValueError(
+                f"DimensionSearch: the layer {self.layer.name!r} has no variables yet. "
+                "Call the model on one batch before fit, so that the optimizer can prepare its slots."
+            )
         self.model.optimizer.build(self.model.trainable_variables)
         self._step = self._last_check = self._steps_trained()
         self._begin = time.monotonic()

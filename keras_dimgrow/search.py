@@ -117,7 +117,6 @@ def search(
     """
     config = config or SearchConfig()
     config.growth.require_room_for(fields)
-    keras.utils.set_random_seed(seed)
     layer = DimGrowEmbedding(
         fields, (model_config or ModelConfig()).adapter_width, gate=config.gate, seed=seed, name="embedding"
     )
@@ -140,6 +139,11 @@ def search(
             callbacks=[growth, checkpoint],
             shuffle=False,
             verbose=0,
+        )
+    if not any((gates > 0.5).any() for gates in layer.gates()) and not any(field.min_dim for field in layer.fields):
+        raise ValueError(
+            f"After {int(model.optimizer.iterations)} steps no gate is above 0.5: the search removed every field. "
+            "Search longer (max_steps), lower gate.penalty, or keep fields with min_dim=1."
         )
     return SearchResult(layer.plan(), growth.trajectory, growth.has_converged, model)
 
@@ -173,23 +177,16 @@ def retrain(
     """
     config = config or TrainingConfig()
     model_config = model_config or ModelConfig()
-    keras.utils.set_random_seed(seed)
     layer = PlannedEmbedding(plan, model_config.adapter_width, seed=seed, name="embedding")
     model = build_model(layer, model_config, seed)
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
-    names = [field.name for field in plan.kept_fields]
-
-    def keep(inputs, labels):
-        return {name: inputs[name] for name in names}, labels
-
     callbacks = []
     if validation_data is not None:
-        validation_data = validation_data.map(keep)
         callbacks.append(
             keras.callbacks.EarlyStopping("val_loss", patience=config.patience_epochs, restore_best_weights=True)
         )
     history = model.fit(
-        train_data.map(keep),
+        train_data,
         validation_data=validation_data,
         epochs=config.max_epochs,
         callbacks=callbacks,

@@ -45,7 +45,6 @@ class GrowableVariable(keras.Variable):
         )
         self.regularizer = None
         self.constraint = None
-        self._shape = self._dynamic_shape
 
     @property
     def growable_axes(self) -> tuple[int, ...]:
@@ -69,9 +68,11 @@ class GrowableVariable(keras.Variable):
 
     @property
     def shape(self) -> tf.TensorShape:
-        if self._shape is self._dynamic_shape and self._value is not None and tf.executing_eagerly():
+        if getattr(self, "_value", None) is None:
+            return tf.TensorShape(self._shape)
+        if tf.executing_eagerly():
             return tf.TensorShape(tf.raw_ops.VariableShape(input=self._primary().handle).numpy())
-        return tf.TensorShape(self._shape)
+        return tf.TensorShape(self._dynamic_shape)
 
     def assign(self, value):
         """Assigns a value of any size along the growable axes (a wider checkpoint just loads)."""

@@ -11,6 +11,7 @@ import yaml
 
 from pipeline.config_values import Section, apply_override, did_you_mean, parse_yaml, set_key
 from pipeline.errors import UserError
+from serving.names import name_inputs
 
 if TYPE_CHECKING:
     from keras_dimgrow import ModelConfig, SearchConfig, TrainingConfig
@@ -83,6 +84,10 @@ class FeaturesConfig(Section):
                     )
                     raise UserError(f"column {column!r} is given twice, in {other}. Name it once.")
                 kinds[column] = kind
+        try:
+            name_inputs(self.columns)
+        except ValueError as error:
+            raise UserError(f"features: {error}") from error
         if not kinds:
             raise UserError("no features: name at least one column in features.categorical, .integer or .numeric.")
 

@@ -27,7 +27,7 @@ class QuietOutput:
         self._log: IO[bytes] = tempfile.TemporaryFile()
         self._redirect([self._log.fileno()] * 2)
         # Owned by the console; the duplicate is closed in __exit__.
-        self._stdout = open(os.dup(self._originals[0]), "w", encoding="utf-8")  # noqa: SIM115
+        self._stdout = open(os.dup(self._originals[0]), "w", encoding="utf-8")
         self.console = rich.console.Console(file=self._stdout, highlight=False, soft_wrap=True)
         return self
 

@@ -22,7 +22,9 @@ from pipeline.config import PipelineConfig
 UNIFORM_TRAINER = "UniformTrainer"
 UNIFORM_EVALUATOR = "UniformEvaluator"
 
+# What each of our nodes runs: a change of these files re-runs the node.
 _LIBRARY = ("keras_dimgrow", "components.transformed_data")
+_EXPORT = ("serving.export", "serving.files", "serving.names")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +150,7 @@ def _trainer(config: PipelineConfig, transform, plan):
         "seed": config.seed,
         "numeric_columns": [*config.features.integer, *config.features.numeric],
         "uniform_dimension": config.uniform_dimension,
-        "code_version": hash_modules(*_LIBRARY, "pipeline.training", "serving.export"),
+        "code_version": hash_modules(*_LIBRARY, "pipeline.training", *_EXPORT),
     }
     return tfx_components.Trainer(
         run_fn="pipeline.training.run_fn",

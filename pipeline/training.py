@@ -15,13 +15,14 @@ def run_fn(fn_args) -> None:
     """Trains a model and exports it to `fn_args.serving_model_dir`.
 
     `fn_args.hyperparameters` is the EmbeddingPlan that DimSearch found; without it every field gets
-    `custom_config["uniform_dimension"]` dimensions. `metrics.json` in `fn_args.model_run_dir` holds what was measured on
-    the eval split.
+    `custom_config["uniform_dimension"]` dimensions. `fn_args.model_run_dir` gets the Keras model
+    (`model.keras`) and what was measured on the eval split (`metrics.json`).
 
     Args:
         fn_args: `custom_config` has the keys label, training, model, batch_size, seed, numeric_columns and
             uniform_dimension.
     """
+    tf.config.experimental.enable_op_determinism()
     custom = fn_args.custom_config
     tft_output = tft.TFTransformOutput(fn_args.transform_output)
     label, batch_size, seed = custom["label"], custom["batch_size"], custom["seed"]
@@ -53,6 +54,7 @@ def run_fn(fn_args) -> None:
         extra_assets={"plan.json": plan_json},
     )
     tf.io.gfile.makedirs(fn_args.model_run_dir)
+    result.model.save(os.path.join(fn_args.model_run_dir, "model.keras"))
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, "metrics.json"), "w") as file:
         metrics = {"parameters": plan.parameters, "num_epochs": result.num_epochs, **vars(result.validation)}
         file.write(json.dumps(metrics, sort_keys=True))

@@ -2,7 +2,6 @@
 # Builds the wheel, installs it without TFX in a fresh venv outside the repository, and runs the library's tests against it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-repository=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -12,11 +11,13 @@ VIRTUAL_ENV=$work/venv .venv/bin/uv pip install -q --require-hashes -r requireme
 VIRTUAL_ENV=$work/venv .venv/bin/uv pip install -q --no-deps "$work"/dist/*.whl
 
 # Copied: beside the repository's root, its packages would be imported instead of the wheel's.
-cp -r tests/keras_dimgrow "$work/tests"
-cp pyproject.toml "$work/tests/"
-cd "$work/tests"
-installed=$("$work/venv/bin/python" -c 'import keras_dimgrow; print(keras_dimgrow.__file__)' 2>/dev/null)
+mkdir "$work/copy"
+cp --parents -r tests/__init__.py tests/keras_dimgrow pyproject.toml "$work/copy"
+installed=$(cd "$work" && "$work/venv/bin/python" -c 'import keras_dimgrow; print(keras_dimgrow.__file__)' 2>/dev/null)
 case "$installed" in "$work"/venv/*) ;; *) echo "the wheel was not imported, but $installed" >&2; exit 1 ;; esac
-if "$work/venv/bin/python" -c 'import tests' 2>/dev/null; then echo "the wheel installs a package named tests" >&2; exit 1; fi
-"$work/venv/bin/python" -m pytest -c pyproject.toml --rootdir . .
-cd "$repository"
+if (cd "$work" && "$work/venv/bin/python" -c 'import tests' 2>/dev/null); then
+  echo "the wheel installs a package named tests" >&2
+  exit 1
+fi
+cd "$work/copy"
+"$work/venv/bin/python" -m pytest

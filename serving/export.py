@@ -1,14 +1,13 @@
 """Keras model + Transform graph -> one SavedModel that takes raw columns, for TF Serving and other Session loaders."""
 
-import contextlib
 import os
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from serving.files import staged_saved_model
 from serving.names import name_inputs
 
 FeatureSpec = Mapping[str, tf.io.VarLenFeature | tf.io.FixedLenFeature]
@@ -41,8 +40,8 @@ def export_saved_model(
 
     `examples` takes serialized tf.Examples of the raw columns, string [B], and feeds them as they are.
 
-    The directory appears complete or not at all (on object stores, which have no rename, file by file). A SavedModel or
-    an empty directory that is there already is replaced.
+    The directory appears complete or not at all (see `files.staged_saved_model`). A SavedModel or an empty directory
+    that is there already is replaced.
 
     Args:
         model: a built Keras 3 model: {feature name: int64 [B]} -> probabilities [B, 1].
@@ -181,20 +180,10 @@ def _select_features(transformed: Mapping[str, tf.Tensor], names: Sequence[str])
 
 
 def _write(archive: keras.export.ExportArchive, directory: str, extra_assets: Mapping[str, str]) -> None:
-    # TF Serving only takes directories with a number for a name: it does not see the temporary one beside it.
-    temporary = f"{directory}.tmp-{uuid.uuid4().hex}"
-    try:
+    with staged_saved_model(directory) as temporary:
         archive.write_out(temporary, verbose=False)
         if extra_assets:
             tf.io.gfile.makedirs(os.path.join(temporary, "assets.extra"))
         for name, text in extra_assets.items():
             with tf.io.gfile.GFile(os.path.join(temporary, "assets.extra", name), "w") as file:
                 file.write(text)
-        if tf.io.gfile.exists(directory):
-            tf.io.gfile.rmtree(directory)
-        tf.io.gfile.rename(temporary, directory)
-    except BaseException:
-        # What went wrong matters more than a temporary directory that cannot be removed.
-        with contextlib.suppress(tf.errors.OpError):
-            tf.io.gfile.rmtree(temporary)
-        raise

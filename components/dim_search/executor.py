@@ -33,6 +33,7 @@ class Executor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         self._log_startup(input_dict, output_dict, exec_properties)
+        tf.config.experimental.enable_op_determinism()
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         graph = artifact_utils.get_single_instance(input_dict["transform_graph"])
         best = artifact_utils.get_single_instance(output_dict["best_hyperparameters"])

@@ -77,16 +77,19 @@ class DimGrowEmbedding(keras.layers.Layer):
             add(f"table_{index}", (field.vocabulary_size, dim), (1,), normal(index))
             for index, (field, dim) in enumerate(zip(self.fields, dims, strict=True))
         ]
+        for table in self.tables:
+            setattr(self, table.name, table)  # tf.train.Checkpoint does not look into Keras's lists
         self.kernel = add("kernel", (sum(dims), self.adapter_width), (0,), normal(len(dims)))
         self.theta = add("theta", (sum(dims),), (0,), "zeros")
         self.mask = add("mask", (sum(dims),), (0,), "ones", trainable=False)
-        self.penalty_weights = add("penalty_weights", (sum(dims),), (0,), "zeros", trainable=False)
+        weights = self._penalty_weights([np.ones(dim) for dim in dims])
+        self.penalty_weights = add(
+            "penalty_weights", weights.shape, (0,), lambda shape, dtype: tf.constant(weights, dtype), trainable=False
+        )
         self.policy_state = self.add_weight(
             shape=(len(dims), STATE_COLUMNS), initializer="zeros", dtype="int32", trainable=False, name="policy_state"
         )
         self.shuffle_seed = add_shuffle_seed(self, self.seed)
-        with tf.init_scope():
-            self._refresh_penalty_weights()
 
     def call(self, inputs, training=None):
         ids = ids_of_fields(inputs, [field.name for field in self.fields], self.name)
@@ -177,9 +180,11 @@ class DimGrowEmbedding(keras.layers.Layer):
         self.mask.write_slice(0, start + int(np.argmin(theta)), 0.0)
         self._refresh_penalty_weights()
 
+    def _penalty_weights(self, masks: Sequence[np.ndarray]) -> np.ndarray:
+        return penalty_weights(masks, [field.vocabulary_size for field in self.fields], self.gate.cost_exponent)
+
     def _refresh_penalty_weights(self) -> None:
-        sizes = [field.vocabulary_size for field in self.fields]
-        self.penalty_weights.assign(penalty_weights(self.masks(), sizes, self.gate.cost_exponent))
+        self.penalty_weights.assign(self._penalty_weights(self.masks()))
 
     def compute_output_shape(self, input_shape):
         return adapters.adapted_shape(batch_size_of(input_shape), self.adapter, len(self.fields), self.adapter_width)

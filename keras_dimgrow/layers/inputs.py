@@ -8,6 +8,8 @@ import tensorflow as tf
 def ids_of_fields(inputs, names: Sequence[str], name_of_layer: str) -> list[tf.Tensor]:
     """One int tensor [B] a field from a dict of [B] or [B, 1], a list in the fields' order, or a matrix [B, F].
 
+    One field alone may come as a vector [B].
+
     Raises:
         ValueError: if a field is missing or the number of columns is not the number of fields.
     """
@@ -22,7 +24,8 @@ def ids_of_fields(inputs, names: Sequence[str], name_of_layer: str) -> list[tf.T
     elif isinstance(inputs, list | tuple):
         columns = list(inputs)
     else:
-        columns = tf.unstack(inputs, axis=1) if inputs.shape[1] is not None else [inputs]
+        has_columns = len(inputs.shape) == 2 and inputs.shape[1] is not None
+        columns = tf.unstack(inputs, axis=1) if has_columns else [inputs]
     if len(columns) != len(names):
         raise ValueError(
             f"{name_of_layer}: received ids of {len(columns)} fields, expected {len(names)}: {list(names)}."

@@ -67,13 +67,14 @@ class PlannedEmbedding(keras.layers.Layer):
             self.tables[str(dim)] = self.add_weight(
                 shape=(rows, dim), initializer=initializer, name=f"table_{dim}", autocast=False
             )
+            setattr(self, f"table_{dim}", self.tables[str(dim)])  # tf.train.Checkpoint does not look into Keras's dicts
         self.kernel = self.add_weight(
             shape=(self.plan.total_dimensions, self.adapter_width),
             initializer=keras.initializers.RandomNormal(stddev=self.stddev, seed=self.seed),
             name="kernel",
         )
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         kept = self.plan.kept_fields
         if isinstance(inputs, Mapping):
             ids = ids_of_fields(inputs, [field.name for field in kept], self.name)

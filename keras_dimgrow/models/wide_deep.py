@@ -38,6 +38,8 @@ class WideDeep(keras.layers.Layer):
             keras.layers.Dropout(dropout, seed=None if seed is None else seed + i, name=f"dropout_{i}")
             for i in range(1, len(self.hidden_units) + 1)
         ]
+        for layer in (*self.hidden, *self.dropouts):
+            setattr(self, layer.name, layer)  # tf.train.Checkpoint does not look into Keras's lists
         self.deep = keras.layers.Dense(1, use_bias=False, kernel_initializer=init(len(self.hidden) + 1), name="deep")
 
     def build(self, input_shape):

@@ -15,7 +15,10 @@ def test_a_field_may_be_removed_and_reach_32_dimensions_by_default():
     ("arguments", "message"),
     [
         ({"name": "", "vocabulary_size": 5}, "A field needs a name"),
-        ({"name": "city", "vocabulary_size": 1}, r"Field 'city': vocabulary_size must be >= 2; received 1\. .* leave it out"),
+        (
+            {"name": "city", "vocabulary_size": 1},
+            r"Field 'city': vocabulary_size must be >= 2; received 1\. .* leave it out",
+        ),
         ({"name": "city", "vocabulary_size": 5, "min_dim": -1}, "Field 'city': min_dim must be >= 0; received -1"),
         ({"name": "city", "vocabulary_size": 5, "max_dim": 0}, r"Field 'city': max_dim must be >= max\(1, min_dim\)"),
         (

@@ -47,9 +47,7 @@ def test_the_smallest_inputs_keep_their_shape_and_values(shuffle, shape):
 
 
 def test_shapes_may_be_unknown_while_tracing(shuffle):
-    traced = tf.function(
-        lambda s: shuffle(s, [1, 2]), input_signature=[tf.TensorSpec([None, None])], autograph=False
-    )
+    traced = tf.function(lambda s: shuffle(s, [1, 2]), input_signature=[tf.TensorSpec([None, None])], autograph=False)
 
     for shape in ((8, 3), (5, 7)):
         np.testing.assert_array_equal(traced(column_marked(*shape)), shuffle(column_marked(*shape), [1, 2]))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from dataset_sources import ROWS, make_config
 
 from pipeline.config import PipelineConfig, load_config
 from pipeline.datasets import prepare, writers
 from pipeline.errors import UserError
+from tests.pipeline.dataset_sources import ROWS, make_config
 
 
 def _read(prepared) -> list[dict[str, str]]:

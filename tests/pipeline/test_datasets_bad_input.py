@@ -4,10 +4,10 @@ import gzip
 import os
 
 import pytest
-from dataset_sources import ROWS, make_config
 
 from pipeline.datasets import columns, preparation, prepare, writers
 from pipeline.errors import UserError
+from tests.pipeline.dataset_sources import ROWS, make_config
 
 BAD_CSV = {
     "empty file": ("", "is empty"),

@@ -4,10 +4,10 @@ import os
 
 import pytest
 import tensorflow as tf
-from dataset_sources import ROWS, make_config
 
 from pipeline.datasets import prepare
 from pipeline.errors import UserError
+from tests.pipeline.dataset_sources import ROWS, make_config
 
 
 @pytest.fixture

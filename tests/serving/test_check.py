@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import RAW_FEATURE_SPEC, ROWS, serialize
 
 from serving.check import check_saved_model, predict_rows
 from serving.samples import read_example_features
 from serving.session import SavedModelError, SavedModelNotFoundError, SessionModel, SignatureError, find_saved_model
+from tests.serving.conftest import RAW_FEATURE_SPEC, ROWS, serialize
 
 
 def test_every_signature_of_an_export_passes(exported):

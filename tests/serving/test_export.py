@@ -1,15 +1,16 @@
 """export_saved_model: what the SavedModel computes and how it is written."""
 
 import os
+import tempfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import LARGEST_INTEGER, NUMERIC_COLUMNS, RAW_FEATURE_SPEC, ROWS, build_model
 
 from serving.check import predict_rows
 from serving.export import UNKNOWN_INTEGER, export_saved_model
+from tests.serving.conftest import LARGEST_INTEGER, NUMERIC_COLUMNS, RAW_FEATURE_SPEC, ROWS, build_model
 
 
 class CountValues(tf.Module):
@@ -97,14 +98,25 @@ def test_a_saved_model_is_replaced_but_other_files_are_not(exported, tmp_path):
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_nothing_half_written_stays_when_an_export_fails(tmp_path, monkeypatch):
+def test_an_export_to_a_remote_store_is_complete():
+    _export("ram://bucket/versions/1", extra_assets={"plan.json": "{}"})
+    assert tf.io.gfile.listdir("ram://bucket/versions") == ["1"]
+    assert tf.io.gfile.listdir("ram://bucket/versions/1/assets.extra") == ["plan.json"]
+    assert len(predict_rows("ram://bucket/versions", [{}])) == 1
+
+
+@pytest.mark.parametrize(("store", "operation"), [("{}/model", "rename"), ("ram://failing/model", "copy")])
+def test_nothing_half_written_stays_when_an_export_fails(tmp_path, monkeypatch, store, operation):
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(tf.io.gfile, "rename", fail)
+    monkeypatch.setattr(tf.io.gfile, operation, fail)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    directory = store.format(tmp_path)
     with pytest.raises(OSError, match="disk full"):
-        _export(tmp_path / "model", extra_assets={"plan.json": "{}"})
+        _export(directory, extra_assets={"plan.json": "{}"})
     assert os.listdir(tmp_path) == []
+    assert not tf.io.gfile.exists(directory)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROWS
 
 from serving.cli import main
+from tests.serving.conftest import ROWS
 
 _WITHOUT_OURS = """
 import sys
