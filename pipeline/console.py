@@ -87,9 +87,10 @@ class RunProgress(logging.Handler):
     def __enter__(self) -> "RunProgress":
         # By absl's own call: it would set its logger back to WARNING at the first change of handlers otherwise.
         absl.logging.set_verbosity(absl.logging.INFO)
+        for name in ("components", "keras_dimgrow"):
+            logging.getLogger(name).setLevel(logging.INFO)
         for source in self._loggers:
             source.addHandler(self)
-            source.setLevel(logging.INFO)
         if self._console.is_terminal:
             self._status = self._console.status("starting")
             self._status.start()

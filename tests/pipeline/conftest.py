@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.pipeline.small_run import make_small_run
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -16,3 +18,8 @@ def write(tmp_path):
         return str(path)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    return make_small_run(tmp_path_factory.mktemp("small-run"))
