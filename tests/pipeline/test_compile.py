@@ -1,0 +1,61 @@
+import json
+
+import pytest
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from pipeline.cli import main
+
+COMMON = {
+    "CsvExampleGen",
+    "StatisticsGen",
+    "SchemaGen",
+    "ExampleValidator",
+    "Transform",
+    "DimSearch",
+    "Trainer",
+    "Evaluator",
+}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The shipped sample's pipeline as each runner gets it: {runner: parsed JSON}."""
+    directory = tmp_path_factory.mktemp("compiled")
+    pipelines = {}
+    for runner in ("vertex", "kubeflow"):
+        output = directory / f"{runner}.json"
+        assert main(["compile", "--config", "adult", "--runner", runner, "--output", str(output)]) == 0
+        pipelines[runner] = json.loads(output.read_text())
+    return pipelines
+
+
+@pytest.mark.parametrize("runner", ["vertex", "kubeflow"])
+def test_the_compiled_pipeline_is_a_pipeline_spec(compiled, runner):
+    spec = json_format.ParseDict(compiled[runner]["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
+
+    assert spec.pipeline_info.name == "adult"
+    assert set(spec.root.dag.tasks) >= COMMON
+
+
+def test_only_vertex_resolves_the_latest_blessed_model(compiled):
+    tasks = {runner: set(compiled[runner]["pipelineSpec"]["root"]["dag"]["tasks"]) for runner in compiled}
+
+    assert any("LatestBlessedModel" in task for task in tasks["vertex"])
+    assert not any("LatestBlessedModel" in task for task in tasks["kubeflow"])
+
+
+def test_nodes_run_our_code_by_its_public_path(compiled):
+    spec = compiled["vertex"]["pipelineSpec"]
+    text = json.dumps(spec)
+
+    assert "components.dim_search.executor.Executor" in text
+    assert "pipeline.training.run_fn" in text
+    assert "pipeline.preprocessing.preprocessing_fn" in text
+
+
+def test_each_of_our_nodes_carries_a_hash_of_the_code_it_runs(compiled):
+    tasks = compiled["vertex"]["pipelineSpec"]["root"]["dag"]["tasks"]
+
+    for name in ("Transform", "DimSearch", "Trainer", "UniformTrainer"):
+        assert "code_version" in json.dumps(tasks[name]["inputs"]["parameters"]), name
