@@ -15,9 +15,11 @@ def cyclic_shift(s: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """
     rows, dims = tf.shape(s)[0], tf.shape(s)[1]
     offsets = tf.random.stateless_uniform([dims], seed, minval=1, maxval=tf.maximum(rows, 2), dtype=tf.int32)
-    source_rows = (tf.range(rows)[tf.newaxis, :] + offsets[:, tf.newaxis]) % rows
-    flat = tf.reshape(tf.transpose(s), [-1])
-    shifted = tf.gather(flat, source_rows + (tf.range(dims) * rows)[:, tf.newaxis])
+    # Each dimension twice in a row, so that a shifted one is B neighbours in memory; no modulo a value.
+    transposed = tf.transpose(s)
+    doubled = tf.reshape(tf.concat([transposed, transposed], axis=1), [-1])
+    first = 2 * rows * tf.range(dims) + offsets
+    shifted = tf.gather(doubled, first[:, tf.newaxis] + tf.range(rows))
     return tf.ensure_shape(tf.transpose(shifted), s.shape)
 
 

@@ -86,9 +86,13 @@ class GrowableVariable(keras.Variable):
         """Inserts the slices `values` before `position` along `axis`, in eager code."""
         if axis not in self.growable_axes:
             raise ValueError(f"{self.path}: axis {axis} is fixed; growable axes are {self.growable_axes}.")
-        old = self._primary().read_value()
-        before, after = tf.split(old, [position, old.shape[axis] - position], axis=axis)
-        self._value.assign(tf.concat([before, tf.cast(values, old.dtype), after], axis))
+        old, values = self._primary().read_value(), tf.cast(values, self._dtype)
+        size = old.shape[axis]
+        parts = [old, values]
+        if position != size:
+            before, after = tf.split(old, [position, size - position], axis=axis)
+            parts = [before, values, after]
+        self._value.assign(tf.concat(parts, axis))
 
     def write_slice(self, axis: int, position: int, value: float) -> None:
         """Sets every element of one slice along `axis` to `value`, in eager code."""

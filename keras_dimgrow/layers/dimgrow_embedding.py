@@ -146,45 +146,48 @@ class DimGrowEmbedding(keras.layers.Layer):
 
         `optimizer`, one with `GrowableSlots`, grows its slots at the same places; None before the optimizer is built.
         """
-        start = sum(self.allocated_dims[:index])
-        dropped = np.flatnonzero(self.masks()[index] == 0)
+        dims = self.allocated_dims
+        masks = np.split(self.mask.numpy(), np.cumsum(dims)[:-1])
+        dropped = np.flatnonzero(masks[index] == 0)
         if len(dropped):
-            position = start + int(dropped[0])
-            for variable, value in ((self.theta, 0.0), (self.mask, 1.0)):
-                variable.write_slice(0, position, value)
+            position = sum(dims[:index]) + int(dropped[0])
+            masks[index][dropped[0]] = 1.0
+            self.theta.write_slice(0, position, 0.0)
             if optimizer is not None:
                 optimizer.reset_slots(self.theta, 0, position, 0.0)
         else:
-            self._insert_column(index, start + self.allocated_dims[index], optimizer)
-        self._refresh_penalty_weights()
+            masks[index] = np.append(masks[index], np.float32(1.0))
+            self._insert_column(index, dims[index], sum(dims[: index + 1]), optimizer)
+        self._assign_masks(masks)
 
-    def _insert_column(self, index: int, position: int, optimizer) -> None:
-        table, column = self.tables[index], self.allocated_dims[index]
+    def _insert_column(self, index: int, column: int, position: int, optimizer) -> None:
+        """A new `column` of table `index`, and what belongs to it at `position` of the fields' concatenation."""
         seed = [self.seed, index * 65536 + column]
-        values = tf.random.stateless_normal([table.shape[0], 1], seed, stddev=self.stddev)
+        shape = [self.fields[index].vocabulary_size, 1]
+        values = tf.random.stateless_normal(shape, seed, stddev=self.stddev)
         row = tf.random.stateless_normal([1, self.adapter_width], [self.seed + 1, seed[1]], stddev=self.stddev)
         for variable, axis, at, new in (
-            (table, 1, column, values),
+            (self.tables[index], 1, column, values),
             (self.kernel, 0, position, row),
             (self.theta, 0, position, tf.zeros([1])),
         ):
             variable.insert(axis, at, new)
             if optimizer is not None:
                 optimizer.insert_slots(variable, axis, at, new)
-        self.mask.insert(0, position, tf.ones([1]))
 
-    def drop(self, index: int, optimizer=None) -> None:
+    def drop(self, index: int) -> None:
         """Takes the dimension of field `index` with the smallest gate out of use, by mask."""
-        start = sum(self.allocated_dims[:index])
-        theta = np.where(self.masks()[index] > 0, self._split(self.theta.numpy())[index], np.inf)
-        self.mask.write_slice(0, start + int(np.argmin(theta)), 0.0)
-        self._refresh_penalty_weights()
+        masks = self.masks()
+        theta = np.where(masks[index] > 0, self._split(self.theta.numpy())[index], np.inf)
+        masks[index][np.argmin(theta)] = 0.0
+        self._assign_masks(masks)
+
+    def _assign_masks(self, masks: Sequence[np.ndarray]) -> None:
+        self.mask.assign(np.concatenate(masks))
+        self.penalty_weights.assign(self._penalty_weights(masks))
 
     def _penalty_weights(self, masks: Sequence[np.ndarray]) -> np.ndarray:
         return penalty_weights(masks, [field.vocabulary_size for field in self.fields], self.gate.cost_exponent)
-
-    def _refresh_penalty_weights(self) -> None:
-        self.penalty_weights.assign(self._penalty_weights(self.masks()))
 
     def compute_output_shape(self, input_shape):
         return adapters.adapted_shape(batch_size_of(input_shape), self.adapter, len(self.fields), self.adapter_width)

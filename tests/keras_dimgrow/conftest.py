@@ -1,5 +1,6 @@
 """Planted data, small models, and warnings as errors for every test of the library."""
 
+import gc
 import os
 import pathlib
 
@@ -17,7 +18,12 @@ WARNINGS = (
     "error",
     # Keras saves its variables by np.array(variable), which NumPy 2 wants to know more about.
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    # Keras's default, which it warns about for every dataset.
+    "ignore:`shuffle=True` was passed:UserWarning",
 )
+
+# TensorFlow's own objects stay: without this, each full collection would walk them again, for seconds.
+gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -62,3 +68,9 @@ class Planted:
 def planted() -> Planted:
     """1000 rows: four batches of 256 in a pass, the last one short."""
     return Planted(1000)
+
+
+@pytest.fixture(scope="session")
+def many_planted() -> Planted:
+    """So many rows that no field can be learned by heart in a few hundred steps."""
+    return Planted(65536)

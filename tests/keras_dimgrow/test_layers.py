@@ -1,4 +1,4 @@
-"""DimGrowEmbedding, PlannedEmbedding and WideDeep, against NumPy; growth, saving, inputs and precision."""
+"""DimGrowEmbedding and PlannedEmbedding, against NumPy; growth, saving, inputs and precision."""
 
 import keras
 import numpy as np
@@ -13,7 +13,6 @@ from keras_dimgrow import (
     GrowableAdam,
     ModelConfig,
     PlannedEmbedding,
-    WideDeep,
     build_model,
 )
 from keras_dimgrow.shuffle import cyclic_shift, random_permutation
@@ -235,7 +234,7 @@ def test_a_dimension_taken_back_starts_with_fresh_optimizer_state_of_its_gate(id
     variables = layer.trainable_variables
     optimizer.build(variables)
     optimizer.apply([tf.ones_like(v.value) for v in variables])
-    layer.drop(0, optimizer)
+    layer.drop(0)
     dead = int(np.flatnonzero(layer.masks()[0] == 0)[0])
     before = {name: slot.numpy() for name, slot in optimizer.slots_of(layer.theta)}
     assert all(values[dead] != 0 for values in before.values())
@@ -589,35 +588,6 @@ def test_the_seed_decides_the_initial_values(planned_ids):
 
 
 # Models.
-
-
-def test_wide_deep_is_the_sigmoid_of_a_linear_part_and_a_perceptron():
-    layer, x = WideDeep((5, 4), seed=0), np.random.default_rng(0).normal(size=(B, WIDTH)).astype("float32")
-    outputs = layer(x)
-
-    hidden = x
-    for dense in layer.hidden:
-        hidden = np.maximum(hidden @ dense.kernel.numpy() + dense.bias.numpy(), 0)
-    logits = x @ layer.wide.kernel.numpy() + layer.wide.bias.numpy() + hidden @ layer.deep.kernel.numpy()
-    np.testing.assert_allclose(outputs, sigmoid(logits), rtol=1e-5)
-    assert layer.compute_output_shape((None, WIDTH)) == (None, 1)
-
-
-def test_wide_deep_gives_float32_probabilities_under_mixed_precision():
-    assert WideDeep((4,), dtype="mixed_float16")(np.ones((2, 3), "float32")).dtype == tf.float32
-
-
-def test_wide_deep_drops_out_in_training_only():
-    layer, x = WideDeep((64,), dropout=0.5, seed=0), np.ones((4, WIDTH), "float32")
-
-    assert (layer(x, training=True).numpy() != layer(x, training=False).numpy()).any()
-    np.testing.assert_array_equal(layer(x, training=False), layer(x, training=False))
-
-
-def test_wide_deep_configs_make_equal_layers():
-    layer = WideDeep((8, 4), dropout=0.2, seed=3, name="wide_deep")
-
-    assert WideDeep.from_config(layer.get_config()).get_config() == layer.get_config()
 
 
 def test_a_model_ignores_inputs_that_it_does_not_use(planned_ids):
