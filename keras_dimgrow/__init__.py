@@ -20,7 +20,19 @@ from keras_dimgrow.callbacks import DimensionSearch
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field
 from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
-from keras_dimgrow.models import ModelConfig, RankingModel, WideDeep, build_model
+from keras_dimgrow.models import (
+    DCN,
+    DLRM,
+    FM,
+    IPNN,
+    NFM,
+    AutoInt,
+    DeepFM,
+    ModelConfig,
+    RankingModel,
+    WideDeep,
+    build_model,
+)
 from keras_dimgrow.optimizers import GrowableAdam, GrowableSlots, LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 from keras_dimgrow.policy import GrowthConfig
@@ -29,6 +41,13 @@ from keras_dimgrow.shuffle_gate import GateConfig, ShuffleGate
 from keras_dimgrow.variables import GrowableVariable
 
 __all__ = [
+    "DCN",
+    "DLRM",
+    "FM",
+    "IPNN",
+    "NFM",
+    "AutoInt",
+    "DeepFM",
     "DimGrowEmbedding",
     "DimensionSearch",
     "EmbeddingPlan",

@@ -106,7 +106,7 @@ def search(
             and resumable search its order must be the same each time (a seeded shuffle).
         validation_data: held-out batches, measured at every checkpoint.
         config: a SearchConfig.
-        model_config: the backbone's sizes.
+        model_config: the backbone and its sizes.
         seed: seed of everything random.
         checkpoint_directory: where the search saves itself, and goes on from if it was interrupted (same arguments).
             None: no checkpoints.
@@ -116,11 +116,12 @@ def search(
         ValueError: if a budget is below the start of the search, or the gates removed every field.
     """
     config = config or SearchConfig()
+    model_config = model_config or ModelConfig()
     config.growth.require_room_for(fields)
     layer = DimGrowEmbedding(
-        fields, (model_config or ModelConfig()).adapter_width, gate=config.gate, seed=seed, name="embedding"
+        fields, model_config.adapter_width, model_config.adapter, config.gate, seed=seed, name="embedding"
     )
-    model = build_model(layer, model_config or ModelConfig(), seed)
+    model = build_model(layer, model_config, seed)
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
 
@@ -172,12 +173,12 @@ def retrain(
         plan: dimension of every field; fields of dimension 0 are no inputs of the model.
         train_data, validation_data: batches of ({field: int [B]}, label [B]).
         config: a TrainingConfig.
-        model_config: the backbone's sizes.
+        model_config: the backbone and its sizes.
         seed: seed of everything random.
     """
     config = config or TrainingConfig()
     model_config = model_config or ModelConfig()
-    layer = PlannedEmbedding(plan, model_config.adapter_width, seed=seed, name="embedding")
+    layer = PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
     model = build_model(layer, model_config, seed)
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     callbacks = []

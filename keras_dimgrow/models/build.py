@@ -1,11 +1,32 @@
 """A Keras model out of an embedding layer and a backbone."""
 
 import dataclasses
+from typing import Any
 
 import keras
 
 from keras_dimgrow.config import Config
+from keras_dimgrow.models.autoint import AutoInt
+from keras_dimgrow.models.backbone import Backbone, DeepBackbone
+from keras_dimgrow.models.dcn import DCN
+from keras_dimgrow.models.deepfm import DeepFM
+from keras_dimgrow.models.dlrm import DLRM
+from keras_dimgrow.models.fm import FM
+from keras_dimgrow.models.ipnn import IPNN
+from keras_dimgrow.models.nfm import NFM
 from keras_dimgrow.models.wide_deep import WideDeep
+
+# Each class says which adapter it takes: `BACKBONES[name].adapter`.
+BACKBONES: dict[str, type[Backbone]] = {
+    "autoint": AutoInt,
+    "dcn": DCN,
+    "deepfm": DeepFM,
+    "dlrm": DLRM,
+    "fm": FM,
+    "ipnn": IPNN,
+    "nfm": NFM,
+    "wide_deep": WideDeep,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,20 +34,37 @@ class ModelConfig(Config):
     """The model around the embeddings, the same in search, retraining and comparison.
 
     Args:
-        adapter_width: d_bb, what the adapter makes of all embeddings.
-        hidden_units: hidden layers of the backbone.
+        backbone: a name in `BACKBONES`.
+        adapter_width: what the adapter makes of all embeddings (d_bb; wide_deep, dcn) or of each field's (k; the others).
+        hidden_units: hidden layers of the backbone; fm has none.
         dropout: dropout rate after each hidden layer.
     """
 
+    backbone: str = "wide_deep"
     adapter_width: int = 64
     hidden_units: tuple[int, ...] = (64, 32)
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        is_known = isinstance(self.backbone, str) and self.backbone in BACKBONES
+        self._require("backbone", is_known, f"one of {', '.join(BACKBONES)}")
         self._require_int("adapter_width", 1)
         self._require_number("dropout", 0.0, 0.99)
         is_valid = isinstance(self.hidden_units, tuple) and all(isinstance(u, int) and u > 0 for u in self.hidden_units)
         self._require("hidden_units", is_valid and bool(self.hidden_units), "a non-empty list of positive integers")
+
+    @property
+    def adapter(self) -> str:
+        """The `adapter` that the embedding layer needs for this backbone: "joint" or "per_field"."""
+        return BACKBONES[self.backbone].adapter
+
+    def make_backbone(self, seed: int) -> Backbone:
+        """The backbone, not yet built."""
+        backbone = BACKBONES[self.backbone]
+        sizes: dict[str, Any] = {}
+        if issubclass(backbone, DeepBackbone):
+            sizes = {"hidden_units": self.hidden_units, "dropout": self.dropout}
+        return backbone(**sizes, seed=seed, name=self.backbone)
 
 
 @keras.saving.register_keras_serializable("keras_dimgrow")
@@ -65,18 +103,27 @@ class RankingModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        layers = {key: keras.saving.deserialize_keras_object(config.pop(key)) for key in ("embedding", "backbone")}
-        return cls(**layers, **config)
+        layers = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("embedding", "backbone")}
+        return cls(**(config | layers))
 
 
 def build_model(embedding: keras.layers.Layer, config: ModelConfig, seed: int) -> RankingModel:
-    """A built Wide & Deep model over `embedding`.
+    """A built model of the configured backbone over `embedding`.
 
     Args:
-        embedding: a `DimGrowEmbedding` or `PlannedEmbedding`.
-        config: the backbone's sizes.
+        embedding: a `DimGrowEmbedding` or `PlannedEmbedding` with `adapter=config.adapter`.
+        config: the backbone and its sizes.
         seed: seed of the backbone's initial values.
+
+    Raises:
+        ValueError: if the embedding's adapter is not the one that the backbone takes.
     """
-    model = RankingModel(embedding, WideDeep(config.hidden_units, config.dropout, seed=seed, name="wide_deep"))
+    if embedding.adapter != config.adapter:
+        raise ValueError(
+            f"build_model: backbone {config.backbone!r} takes adapter={config.adapter!r}; received embedding "
+            f"{embedding.name!r} with adapter={embedding.adapter!r}. "
+            f"Create the {type(embedding).__name__} with adapter={config.adapter!r} (ModelConfig.adapter)."
+        )
+    model = RankingModel(embedding, config.make_backbone(seed))
     model.build()
     return model

@@ -1,8 +1,3 @@
-import os
-
-# Before TensorFlow's Keras is touched: TensorFlow Transform needs Keras 2 beside Keras 3.
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-
 import json
 from pathlib import Path
 

@@ -1,10 +1,7 @@
 """Planted data, small models, and warnings as errors for every test of the library."""
 
 import gc
-import os
 import pathlib
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np

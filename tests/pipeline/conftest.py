@@ -1,10 +1,5 @@
 """Fixtures of the readers' tests."""
 
-import os
-
-# Before TensorFlow's Keras is touched: TensorFlow Transform needs Keras 2 beside Keras 3.
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-
 import pytest
 
 from tests.pipeline.small_run import make_small_run

@@ -1,10 +1,6 @@
 """One small real export: a Transform graph over five raw columns and a tiny Keras model behind it."""
 
 import dataclasses
-import os
-
-# tft sets it on import, which is too late once tf.keras was touched.
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import apache_beam as beam
 import keras
