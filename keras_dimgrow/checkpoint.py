@@ -1,9 +1,11 @@
 """SearchCheckpoint: a search that was interrupted goes on where its last checkpoint was."""
 
-import io
 import json
 import logging
 import os
+import shutil
+import tempfile
+import zipfile
 
 import keras
 import numpy as np
@@ -46,21 +48,24 @@ class SearchCheckpoint(keras.callbacks.Callback):
         """
         if self.directory is None or not tf.io.gfile.exists(self.path):
             return 0
-        with tf.io.gfile.GFile(self.path, "rb") as file:
-            saved = np.load(io.BytesIO(file.read()), allow_pickle=False)
-        variables = _state_of(model)
-        if not self._fits(saved, variables):
-            raise ValueError(
-                f"{self.path} is a checkpoint of another model than this search's. "
-                "Delete it, or name another directory."
-            )
-        for name, variable in variables.items():
-            variable.assign(saved[name])
-        search = json.loads(str(saved["search"]))
-        self.growth.trajectory = search["trajectory"]
-        self.growth.has_converged = search["has_converged"]
-        logger.info("search goes on from step %d, saved in %s", search["step"], self.path)
-        return search["step"]
+        # By way of a local file, one variable at a time: tables may be most of the memory there is.
+        with tf.io.gfile.GFile(self.path, "rb") as file, tempfile.TemporaryFile() as local:
+            shutil.copyfileobj(file, local)
+            local.seek(0)
+            saved = np.load(local, allow_pickle=False)
+            variables = _state_of(model)
+            if not self._fits(saved, variables):
+                raise ValueError(
+                    f"{self.path} is a checkpoint of another model than this search's. "
+                    "Delete it, or name another directory."
+                )
+            for name, variable in variables.items():
+                variable.assign(saved[name])
+            search = json.loads(str(saved["search"]))
+            self.growth.trajectory = search["trajectory"]
+            self.growth.has_converged = search["has_converged"]
+            logger.info("search goes on from step %d, saved in %s", search["step"], self.path)
+            return search["step"]
 
     def _fits(self, saved, variables: dict[str, keras.Variable]) -> bool:
         """Whether `saved` has the fields of this search and a value that fits each variable."""
@@ -88,12 +93,16 @@ class SearchCheckpoint(keras.callbacks.Callback):
             "has_converged": self.growth.has_converged,
             "fields": self._fields(),
         }
-        content = io.BytesIO()
-        arrays = {name: variable.numpy() for name, variable in _state_of(self.model).items()}
-        np.savez(content, search=json.dumps(search), **arrays)
         tf.io.gfile.makedirs(self.directory)
-        with tf.io.gfile.GFile(f"{self.path}.tmp", "wb") as file:
-            file.write(content.getvalue())
+        with tempfile.TemporaryFile() as local:
+            with zipfile.ZipFile(local, "w") as archive:
+                for name, variable in (*_state_of(self.model).items(), ("search", json.dumps(search))):
+                    array = np.asarray(variable) if isinstance(variable, str) else variable.numpy()
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
+            local.seek(0)
+            with tf.io.gfile.GFile(f"{self.path}.tmp", "wb") as file:
+                shutil.copyfileobj(local, file)
         tf.io.gfile.rename(f"{self.path}.tmp", self.path, overwrite=True)
 
 

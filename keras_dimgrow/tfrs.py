@@ -109,9 +109,7 @@ class PlannedTables(tf_keras.layers.Layer):
         ids = ids_of_fields(inputs, list(self.tables), self.name)
         strings = [name for name, column in zip(self.tables, ids, strict=True) if column.dtype == tf.string]
         if strings:
-            raise ValueError(
-                f"{self.name}: fields {strings} need ids; received strings. Put a StringLookup before them."
-            )
+            raise ValueError(f"{self.name}: {strings} need ids; received strings. Put a StringLookup before them.")
         q = tf.concat([table(column) for table, column in zip(self.tables.values(), ids, strict=True)], axis=1)
         if self.adapter_width is None:
             return q

@@ -164,14 +164,17 @@ def _relative(path: str) -> str:
 
 
 def _compile(arguments) -> int:
-    from pipeline.dag import Locations
-    from pipeline.runners import compile_pipeline
+    from pipeline.console import QuietOutput
 
     config, root = _configure(arguments)
-    data = config.data.path or os.path.join(root, "data")
-    data_format = "csv" if config.data.reader in ("adult", "taxi", "csv") else "tfrecord"
-    compile_pipeline(config, Locations(data, data_format, root), arguments.runner, arguments.output)
-    rich.console.Console().print(f"{arguments.output}: compiled for {arguments.runner}", highlight=False)
+    with QuietOutput() as output:
+        from pipeline.dag import Locations
+        from pipeline.runners import compile_pipeline
+
+        data = config.data.path or os.path.join(root, "data")
+        data_format = "csv" if config.data.reader in ("adult", "taxi", "csv") else "tfrecord"
+        compile_pipeline(config, Locations(data, data_format, root), arguments.runner, arguments.output)
+        output.console.print(f"{arguments.output}: compiled for {arguments.runner}")
     return EXIT_OK
 
 
