@@ -34,7 +34,7 @@ imports: setup ## The import law: pipeline > components > keras_dimgrow, serving
 	@$(VENV)/bin/lint-imports
 
 bench: setup ## All benchmarks; each prints a table and writes JSON to runs/benchmarks/.
-	@for file in benchmarks/*.py; do $(PYTHON) $$file || exit 1; done
+	@for file in benchmarks/search_*.py; do $(PYTHON) $$file || exit 1; done
 
 lock: ## Recompiles requirements/*.txt (needs uv).
 	@bash scripts/lock.sh

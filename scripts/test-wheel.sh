@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+rm -rf build # a file that was deleted since would come along
 .venv/bin/python -m build --wheel --outdir "$work/dist" . >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; exit 1; }
 .venv/bin/python -m venv "$work/venv"
 VIRTUAL_ENV=$work/venv .venv/bin/uv pip install -q --require-hashes -r requirements/library-test.txt
