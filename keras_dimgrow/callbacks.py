@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_dimgrow.layers import DimGrowEmbedding
 from keras_dimgrow.optimizers import GrowableSlots
-from keras_dimgrow.policy import GrowthConfig, decide, has_converged
+from keras_dimgrow.policy import Allocation, GrowthConfig, decide, has_converged
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,6 @@ class DimensionSearch(keras.callbacks.Callback):
         self._seconds_before = 0.0
 
     def on_train_begin(self, logs=None):
-        self.growth.require_room_for(self.layer.fields)
         if not isinstance(self._optimizer, GrowableSlots):
             raise ValueError(
                 f"DimensionSearch: the slots of {type(self._optimizer).__name__} do not grow with the tables. "
@@ -77,6 +76,7 @@ class DimensionSearch(keras.callbacks.Callback):
                 "Call the model on one batch before fit, so that the optimizer can prepare its slots."
             )
         self.model.optimizer.build(self.model.trainable_variables)
+        self.growth.require_room_for(self.layer.searched_tables, self._bytes_per_parameter())
         self._step = self._last_check = self._steps_trained()
         self._begin = time.monotonic()
         self._seconds_before = self.trajectory[-1]["seconds"] if self.trajectory else 0.0
@@ -106,35 +106,42 @@ class DimensionSearch(keras.callbacks.Callback):
     def check(self) -> None:
         """Looks at the gates now, and acts."""
         self._last_check = self._step
-        gates = self.layer.gates()
-        actions, state = decide(self.layer.fields, gates, self.layer.policy_state.numpy(), self.growth)
+        layer = self.layer
+        gates = layer.gates()
+        allocation = Allocation(layer.allocated_dims, self._bytes_per_parameter())
+        actions, state = decide(layer.searched_tables, gates, layer.policy_state.numpy(), self.growth, allocation)
         for action in actions:
             if action.kind == "drop":
-                self.layer.drop(action.index)
-            else:
-                self.layer.grow(action.index, self._optimizer)
-        self.layer.policy_state.assign(state)
+                layer.drop(action.index)
+        growing = [action.index for action in actions if action.kind != "drop"]
+        if growing:
+            layer.grow(growing, self._optimizer)
+        layer.policy_state.assign(state)
         self.trajectory.append(self.record(gates, actions))
         if self.on_check is not None:
             self.on_check(self.trajectory[-1])
-        if not actions and has_converged(self.layer.fields, gates, state, self.patience_checks, self.growth):
+        if not actions and has_converged(
+            layer.searched_tables, gates, state, self.patience_checks, self.growth, allocation
+        ):
             self.has_converged = True
             self.model.stop_training = True
 
     def record(self, gates: list[np.ndarray], actions) -> dict[str, Any]:
         """One line of the trajectory: step, seconds, loss since the last check, dimensions, gates, sizes, events."""
         layer = self.layer
-        names = [field.name for field in layer.fields]
-        dims = layer.used_dims()
+        names = [table.name for table in layer.searched_tables]
+        fields = zip(layer.fields, layer.table_of, strict=True)
         return {
             "step": self._step,
             "seconds": round(self._seconds_before + time.monotonic() - self._begin, 3),
             "loss": self._loss_since_last_check(),
             "validation_loss": None,
             "validation_auc": None,
-            "dimensions": dict(zip(names, dims, strict=True)),
-            "gates": {name: [round(float(g), 4) for g in values] for name, values in zip(names, gates, strict=True)},
-            "parameters": sum(f.vocabulary_size * d for f, d in zip(layer.fields, dims, strict=True)),
+            "dimensions": layer.dimensions(),
+            "gates": {field.name: [round(float(g), 4) for g in gates[table]] for field, table in fields},
+            "parameters": sum(
+                table.vocabulary_size * dim for table, dim in zip(layer.searched_tables, layer.used_dims(), strict=True)
+            ),
             "table_bytes": self._table_bytes(),
             "resident_bytes": resident_bytes(),
             "events": [{"field": names[action.index], "action": action.kind} for action in actions],
@@ -142,11 +149,12 @@ class DimensionSearch(keras.callbacks.Callback):
 
     def _table_bytes(self) -> int:
         """Bytes of all allocated tables with their optimizer slots."""
-        total = 0
-        for table in self.layer.tables:
-            copies = 1 + len(self._optimizer.slots_of(table))
-            total += int(np.prod(table.shape)) * tf.as_dtype(table.dtype).size * copies
-        return total
+        return sum(int(np.prod(table.shape)) for table in self.layer.tables) * self._bytes_per_parameter()
+
+    def _bytes_per_parameter(self) -> int:
+        """Bytes of one value of a table with its optimizer slots."""
+        table = self.layer.tables[0]
+        return tf.as_dtype(table.dtype).size * (1 + len(self._optimizer.slots_of(table)))
 
     @property
     def _optimizer(self):

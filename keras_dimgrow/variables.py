@@ -82,17 +82,20 @@ class GrowableVariable(keras.Variable):
         self._direct_assign(value)
         return value
 
-    def insert(self, axis: int, position: int, values) -> None:
-        """Inserts the slices `values` before `position` along `axis`, in eager code."""
+    def insert(self, axis: int, position: int | Sequence[int], values) -> None:
+        """Inserts the slices `values` before `position` along `axis`, in eager code.
+
+        Several positions, ascending, take one slice each, as in `np.insert`.
+        """
         if axis not in self.growable_axes:
             raise ValueError(f"{self.path}: axis {axis} is fixed; growable axes are {self.growable_axes}.")
         old, values = self._primary().read_value(), tf.cast(values, self._dtype)
-        size = old.shape[axis]
-        parts = [old, values]
-        if position != size:
-            before, after = tf.split(old, [position, size - position], axis=axis)
-            parts = [before, values, after]
-        self._value.assign(tf.concat(parts, axis))
+        positions = [position] if isinstance(position, int) else list(position)
+        slices = [values] if len(positions) == 1 else tf.split(values, len(positions), axis=axis)
+        bounds = [0, *positions, old.shape[axis]]
+        kept = tf.split(old, np.diff(bounds), axis=axis)
+        parts = [part for pair in zip(kept, [*slices, None], strict=True) for part in pair]
+        self._value.assign(tf.concat([part for part in parts if part is not None and part.shape[axis]], axis))
 
     def write_slice(self, axis: int, position: int, value: float) -> None:
         """Sets every element of one slice along `axis` to `value`, in eager code."""
