@@ -28,11 +28,11 @@ def cyclic_shift(s: tf.Tensor, seed: tf.Tensor, groups: tf.Tensor | None = None)
     )
     if groups is not None:
         offsets = tf.gather(offsets, groups)
-    # Each dimension twice in a row, so that a shifted one is B neighbours in memory; no modulo a value.
-    transposed = tf.transpose(s)
-    doubled = tf.reshape(tf.concat([transposed, transposed], axis=1), [-1, block])
-    first = 2 * num_blocks * tf.range(dims) + offsets
-    shifted = tf.gather(doubled, first[:, tf.newaxis] + tf.range(num_blocks))
+    # Indices of blocks are few: to wrap them costs less than to lay each dimension out twice in a row.
+    position = offsets[:, tf.newaxis] + tf.range(num_blocks)
+    position = tf.where(position < num_blocks, position, position - num_blocks)
+    position += num_blocks * tf.range(dims)[:, tf.newaxis]
+    shifted = tf.gather(tf.reshape(tf.transpose(s), [-1, block]), position)
     return tf.ensure_shape(tf.transpose(tf.reshape(shifted, [dims, rows])), s.shape)
 
 

@@ -85,17 +85,18 @@ class GrowableVariable(keras.Variable):
     def insert(self, axis: int, position: int | Sequence[int], values) -> None:
         """Inserts the slices `values` before `position` along `axis`, in eager code.
 
-        Several positions, ascending, take one slice each, as in `np.insert`.
+        Several positions, ascending, take one slice each, as in `np.insert`; a single one takes all of `values`.
         """
         if axis not in self.growable_axes:
             raise ValueError(f"{self.path}: axis {axis} is fixed; growable axes are {self.growable_axes}.")
         old, values = self._primary().read_value(), tf.cast(values, self._dtype)
         positions = [position] if isinstance(position, int) else list(position)
-        slices = [values] if len(positions) == 1 else tf.split(values, len(positions), axis=axis)
-        bounds = [0, *positions, old.shape[axis]]
-        kept = tf.split(old, np.diff(bounds), axis=axis)
-        parts = [part for pair in zip(kept, [*slices, None], strict=True) for part in pair]
-        self._value.assign(tf.concat([part for part in parts if part is not None and part.shape[axis]], axis))
+        parts = [old, values]
+        if positions != [old.shape[axis]]:  # a split would copy a whole table
+            kept = tf.split(old, np.diff([0, *positions, old.shape[axis]]), axis=axis)
+            slices = tf.split(values, len(positions), axis=axis)
+            parts = [part for pair in zip(kept, slices, strict=False) for part in pair] + [kept[-1]]
+        self._value.assign(tf.concat(parts, axis))
 
     def write_slice(self, axis: int, position: int, value: float) -> None:
         """Sets every element of one slice along `axis` to `value`, in eager code."""
