@@ -30,7 +30,18 @@ def ids_of_fields(inputs, names: Sequence[str], name_of_layer: str) -> list[tf.T
         raise ValueError(
             f"{name_of_layer}: received ids of {len(columns)} fields, expected {len(names)}: {list(names)}."
         )
+    columns = [_as_integers(ids, name_of_layer) for ids in columns]
     return [tf.squeeze(ids, 1) if len(ids.shape) == 2 else ids for ids in columns]
+
+
+def _as_integers(ids, name_of_layer: str) -> tf.Tensor:
+    """Ids as they are; floats fail when the function runs, not while it is traced."""
+    if not tf.as_dtype(ids.dtype).is_floating:
+        return ids
+    # Before a first fit under a tf.distribute strategy, Keras traces the model with the mean of the replicas' ids.
+    message = f"{name_of_layer}: received {tf.as_dtype(ids.dtype).name} ids. Pass integers: half precision merges ids."
+    with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
+        return tf.cast(ids, tf.int32)
 
 
 def batch_size_of(input_shape) -> int | None:

@@ -382,6 +382,16 @@ def test_impossible_lists_of_fields_are_refused(fields, message):
 # Precision.
 
 
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_float_ids_fail_when_the_layer_runs_not_when_it_is_traced(ids, is_traced):
+    layer = make_layer()
+    floats = {name: tf.constant(i, "float32") for name, i in ids.items()}
+    call = tf.function(layer).get_concrete_function(floats) if is_traced else layer
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"received float32 ids\. Pass integers"):
+        call(floats)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("adapter", ["joint", "per_field"])
 def test_mixed_precision_computes_low_near_float32_and_stores_float32(ids, policy, adapter):
