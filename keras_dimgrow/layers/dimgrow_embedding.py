@@ -162,10 +162,12 @@ class DimGrowEmbedding(keras.layers.Layer):
 
     def _insert_column(self, index: int, column: int, position: int, optimizer) -> None:
         """A new `column` of table `index`, and what belongs to it at `position` of the fields' concatenation."""
-        seed = [self.seed, index * 65536 + column]
+        # Not self.seed: workers that drew their own have the first one's in this variable, and columns must be equal.
+        base = int(self.shuffle_seed.numpy()[0])
+        seed = [base, index * 65536 + column]
         shape = [self.fields[index].vocabulary_size, 1]
         values = tf.random.stateless_normal(shape, seed, stddev=self.stddev)
-        row = tf.random.stateless_normal([1, self.adapter_width], [self.seed + 1, seed[1]], stddev=self.stddev)
+        row = tf.random.stateless_normal([1, self.adapter_width], [base + 1, seed[1]], stddev=self.stddev)
         for variable, axis, at, new in (
             (self.tables[index], 1, column, values),
             (self.kernel, 0, position, row),
