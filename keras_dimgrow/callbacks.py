@@ -75,7 +75,11 @@ class DimensionSearch(keras.callbacks.Callback):
                 f"DimensionSearch: the layer {self.layer.name!r} has no variables yet. "
                 "Call the model on one batch before fit, so that the optimizer can prepare its slots."
             )
-        self.model.optimizer.build(self.model.trainable_variables)
+        # Not built again: a LossScaleOptimizer would begin again with its first scale.
+        if not self.model.optimizer.built:
+            # In the scope, or the slots would not be replicated as the tables are.
+            with self.model.distribute_strategy.scope():
+                self.model.optimizer.build(self.model.trainable_variables)
         self.growth.require_room_for(self.layer.searched_tables, self._bytes_per_parameter())
         self._step = self._last_check = self._steps_trained()
         self._begin = time.monotonic()
@@ -163,12 +167,12 @@ class DimensionSearch(keras.callbacks.Callback):
 
     def _steps_trained(self) -> int:
         """Batches trained so far; with gradient accumulation an iteration takes several."""
-        return int(self._optimizer.iterations) * (self._optimizer.gradient_accumulation_steps or 1)
+        return int(self._optimizer.iterations.numpy()) * (self._optimizer.gradient_accumulation_steps or 1)
 
     def _loss_so_far(self) -> tuple[float, float]:
         """Sum of the losses in this epoch, and their number."""
         tracker = next((metric for metric in self.model.metrics if metric.name == "loss"), None)
-        return (0.0, 0.0) if tracker is None else (float(tracker.total), float(tracker.count))
+        return (0.0, 0.0) if tracker is None else (float(tracker.total.numpy()), float(tracker.count.numpy()))
 
     def _loss_since_last_check(self) -> float | None:
         total, count = self._loss_at_end or self._loss_so_far()

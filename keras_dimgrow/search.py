@@ -145,7 +145,7 @@ def search(
         )
     if not any((gates > 0.5).any() for gates in layer.gates()) and not any(field.min_dim for field in layer.fields):
         raise ValueError(
-            f"After {int(model.optimizer.iterations)} steps no gate is above 0.5: the search removed every field. "
+            f"After {int(model.optimizer.iterations.numpy())} steps no gate is above 0.5: the search removed every field. "
             "Search longer (max_steps), lower gate.penalty, or keep fields with min_dim=1."
         )
     layer.settle()

@@ -240,7 +240,7 @@ class DimGrowEmbedding(keras.layers.Layer):
     def _insert_columns(self, widened: Sequence[int], optimizer) -> None:
         """A new last column for each of the tables `widened`, and what belongs to it in gates and adapter."""
         dims = self.allocated_dims
-        # From a weight, not from the configuration: it is what checkpoints restore and what all replicas agree on.
+        # Not self.seed: this is what checkpoints restore, and workers that drew their own have the first one's here.
         seed = int(self.shuffle_seed.numpy()[0])
 
         def insert(variable, axis, position, values):

@@ -71,6 +71,10 @@ def _find(inputs, fields: Sequence[FieldInput], columns: Sequence[FieldInput], l
 def _read(ids, field: FieldInput, inputs, layer_name: str) -> FieldIds:
     ids = tf.convert_to_tensor(ids)
     where = f"{layer_name}, field {field.name!r}"
+    if ids.dtype.is_floating and tf.distribute.has_strategy() and not hasattr(ids, "numpy"):
+        # Before a first fit under a strategy, Keras traces the model with the mean of the replicas' ids.
+        with tf.control_dependencies([tf.debugging.Assert(False, [f"{where}: ids must be integers; received floats."])]):
+            ids = tf.cast(ids, tf.int32)
     if not ids.dtype.is_integer:
         cure = "Put a StringLookup before the layer." if ids.dtype == tf.string else "Cast them to int32 or int64."
         raise ValueError(f"{where}: ids must be integers; received {ids.dtype.name}. {cure}")

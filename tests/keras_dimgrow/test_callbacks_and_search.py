@@ -416,6 +416,17 @@ def steps_of(growth) -> list[int]:
     return [record["step"] for record in growth.trajectory]
 
 
+def test_a_second_fit_with_scaled_losses_goes_on_with_the_scale_of_the_first(planted):
+    model, growth = make_model(planted, optimizer=keras.optimizers.LossScaleOptimizer(LazyAdam(2e-2)))
+    model.fit(planted.batches(), callbacks=[growth], verbose=0)
+    variables = [*model.optimizer.variables]
+
+    model.fit(planted.batches(), callbacks=[growth], verbose=0)
+
+    assert [id(v) for v in model.optimizer.variables] == [id(v) for v in variables]
+    assert int(model.optimizer.step_counter.numpy()) == 8
+
+
 def test_checks_come_every_so_many_steps_across_epochs_and_fits(planted):
     model, growth = make_model(planted, check_every=3)
 

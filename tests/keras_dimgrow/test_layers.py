@@ -172,6 +172,17 @@ def test_new_columns_and_adapter_rows_have_the_given_spread_and_follow_from_the_
     assert np.abs(np.corrcoef(columns[0].T) - np.eye(3)).max() < 0.05
 
 
+def test_new_columns_follow_from_the_seed_variable_which_distributed_workers_share():
+    first, second = make_layer(seed=1), make_layer(seed=2)
+    second.shuffle_seed.assign(first.shuffle_seed)
+
+    for layer in (first, second):
+        layer.grow(0)
+
+    np.testing.assert_array_equal(first.tables[0][:, -1], second.tables[0][:, -1])
+    np.testing.assert_array_equal(first.kernel[1], second.kernel[1])
+
+
 @pytest.mark.parametrize("adapter", ["joint", "per_field"])
 def test_growth_changes_the_output_by_the_new_dimension_alone(ids, adapter):
     layer = make_layer((0,), adapter=adapter)

@@ -1,0 +1,162 @@
+"""Two replicas in one process (MirroredStrategy and fit), and two processes (a custom loop); all on CPU."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(module_and_arguments, directory, configurations=(None,), timeout_s=600):
+    """The JSON that a module prints, run in one process for each TF_CONFIG; no process outlives the call."""
+    processes, logs = [], []
+    try:
+        for index, configuration in enumerate(configurations):
+            logs.append(directory / f"{index}.log")
+            environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+            if configuration is not None:
+                environment["TF_CONFIG"] = json.dumps(configuration)
+            with open(directory / f"{index}.json", "w") as stdout, open(logs[-1], "w") as stderr:
+                command = [sys.executable, "-m", *module_and_arguments]
+                processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=stderr))
+        deadline = time.monotonic() + timeout_s
+        # A worker whose peer failed would wait for it for ever.
+        while {process.poll() for process in processes} - {0} == {None} and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    ends = [f"exit status {p.returncode}:\n{log.read_text()[-3000:]}" for p, log in zip(processes, logs, strict=True)]
+    assert not any(process.returncode for process in processes), "\n".join(ends)
+    return [json.loads(log.with_suffix(".json").read_text()) for log in logs]
+
+
+def cluster_of_two():
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    return [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}} for index in range(2)]
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory):
+    """What `distributed_run.mirrored` measured on two logical devices."""
+    return run(["tests.keras_dimgrow.distributed_run", "mirrored"], tmp_path_factory.mktemp("mirrored"))[0]
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """What each of two workers measured."""
+    directory = tmp_path_factory.mktemp("workers")
+    return run(["tests.keras_dimgrow.distributed_run", "worker"], directory, cluster_of_two())
+
+
+# Two replicas.
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_fit_under_a_mirrored_strategy_grows_drops_and_revives_with_one_trace(mirrored, policy):
+    found = mirrored[policy]
+
+    assert found["kinds"] == ["drop", "grow", "revive"]
+    assert max(found["allocated"]) > 1
+    assert found["traces"] == 1
+    assert found["losses"][-1] < found["losses"][0]
+    assert found["predictions"] == 1001
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_replicas_of_all_variables_and_slots_stay_equal_bit_for_bit(mirrored, policy):
+    assert mirrored[policy]["unreplicated"] == []
+    assert mirrored[policy]["replicas_differ"] == []
+
+
+@pytest.mark.parametrize("optimizer", ["LazyAdam", "GrowableAdam"])
+def test_two_replicas_train_as_one_device_does_on_the_same_global_batches(mirrored, optimizer):
+    single, both = (mirrored[f"open gates, {optimizer}"][key] for key in ("single", "mirrored"))
+
+    assert both["dims"] == single["dims"] == [7, 7, 7]
+    assert both["replicas_differ"] == []
+    assert_near(both, single)
+
+
+def assert_near(found, expected):
+    # Sums over replicas have another order than sums over the batch.
+    np.testing.assert_allclose(found["losses"], expected["losses"], atol=1e-5)
+    for values, expected_values in zip(found["weights"], expected["weights"], strict=True):
+        np.testing.assert_allclose(values, expected_values, atol=2e-5)
+
+
+def test_lazy_adam_sums_a_row_over_replicas_before_it_squares(mirrored):
+    found = mirrored["rows_of_two_replicas"]
+
+    assert found["velocity"] == pytest.approx([0.001 * (1 + 2 + 4) ** 2, 0.001 * 3**2, 0.001 * 5**2])
+    assert found["replicas_differ"] == []
+
+
+@pytest.mark.parametrize(
+    "copy", [".keras", "weights, single", "checkpoint, single", "weights, mirrored", "checkpoint, mirrored"]
+)
+def test_a_grown_model_of_two_replicas_is_saved_and_loaded(mirrored, copy):
+    found = mirrored["saved"][copy]
+
+    assert found["is_equal"]
+    assert found["distance"] < 1e-6
+    assert found["replicas_differ"] == []
+
+
+def test_a_search_under_a_mirrored_strategy_goes_on_after_an_interruption_as_if_there_was_none(mirrored):
+    found = mirrored["resumed"]
+
+    assert found["kinds"] == ["drop", "grow", "revive"]
+    assert found["trajectories_equal"]
+    assert found["values_equal"]
+
+
+def test_evaluate_under_a_mirrored_strategy_counts_each_row_once(mirrored):
+    found = mirrored["resumed"]
+
+    assert found["validation_rows"] == 1000
+    assert found["validation_loss"] == pytest.approx(found["keras_validation_loss"], rel=1e-5)
+
+
+def test_retrain_under_a_mirrored_strategy_learns(mirrored):
+    assert mirrored["retrained"]["log_loss"] < 0.69
+    assert mirrored["retrained"]["replicas_differ"] == []
+
+
+# Two workers.
+
+
+def test_two_workers_with_seeds_of_their_own_end_with_equal_plans_and_variables(workers):
+    first, second = workers
+
+    assert first["kinds"] == ["drop", "grow", "revive"]
+    assert first["traces"] == 1
+    assert first["unreplicated"] == []
+    assert first == second
+
+
+def test_two_workers_train_as_one_device_does_on_the_same_global_batches(mirrored, workers):
+    single = mirrored["open gates, LazyAdam"]["single"]
+
+    assert workers[0]["open gates"]["dims"] == single["dims"]
+    assert_near(workers[0]["open gates"], single)
+
+
+def test_the_example_for_several_workers_ends_alike_on_both(tmp_path):
+    first, second = run(["examples.several_workers"], tmp_path, cluster_of_two())
+
+    assert first == second
+    changes = np.diff([[1, 1, 1], *first["trajectory"]], axis=0)
+    assert changes.max() > 0 > changes.min()
+    assert first["plan"]["hour"] == 0
