@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_dimgrow.interrupts import interrupts_deferred
 from keras_dimgrow.layers import DimGrowEmbedding
 from keras_dimgrow.optimizers import GrowableSlots
-from keras_dimgrow.policy import GrowthConfig, decide, has_converged
+from keras_dimgrow.policy import CHECKED, QUIET, GrowthConfig, decide, has_converged
+from keras_dimgrow.summaries import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,12 @@ def resident_bytes() -> int | None:
 class DimensionSearch(keras.callbacks.Callback):
     """Looks at the gates every `check_every` steps, and grows, drops and revives dimensions.
 
-    All counters live in the layer's variables and in `optimizer.iterations`: a restored model goes on where it was.
+    All counters live in the layer's variables and in the optimizer's: a restored model, and a second fit, go on where
+    the model was. A fit after one that converged searches for at least `patience_checks` checks more.
+
+    Each epoch's logs, and so the progress bar, History and the callbacks that stand after this one, get
+    `total_dimensions`, `embedding_parameters` (those of the dimensions in use) and `embedding_bytes` (of all allocated
+    tables with their slots). History alone gets `dimensions/<field>`: a progress bar of all fields would fill pages.
 
     Args:
         layer: the model's DimGrowEmbedding.
@@ -38,6 +45,7 @@ class DimensionSearch(keras.callbacks.Callback):
         patience_checks: training stops when no dimension changed for this many checks and the gates are decided.
         max_steps: training stops after this many steps in all, those before a restore included; None for no limit.
         on_check: called with the record of each check (see `record`).
+        log_dir: directory for TensorBoard, written at each check (see `SummaryWriter`); None writes nothing.
 
     Attributes:
         trajectory: the records of all checks so far.
@@ -52,6 +60,7 @@ class DimensionSearch(keras.callbacks.Callback):
         patience_checks: int = 40,
         max_steps: int | None = None,
         on_check: Callable[[dict[str, Any]], None] | None = None,
+        log_dir: str | None = None,
     ):
         super().__init__()
         self.layer = layer
@@ -63,6 +72,7 @@ class DimensionSearch(keras.callbacks.Callback):
         self.trajectory: list[dict[str, Any]] = []
         self.has_converged = False
         self._seconds_before = 0.0
+        self._summaries = None if log_dir is None else SummaryWriter(log_dir)
 
     def on_train_begin(self, logs=None):
         self.growth.require_room_for(self.layer.fields)
@@ -76,45 +86,71 @@ class DimensionSearch(keras.callbacks.Callback):
                 f"DimensionSearch: the layer {self.layer.name!r} has no variables yet. "
                 "Call the model on one batch before fit, so that the optimizer can prepare its slots."
             )
-        self.model.optimizer.build(self.model.trainable_variables)
-        self._step = self._last_check = self._steps_trained()
+        # Not built again: a LossScaleOptimizer would begin again with its first scale.
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        if self.has_converged:
+            # Whoever fits again wants more training; the checks that convergence rests on are to be new ones.
+            self.has_converged = False
+            state = self.layer.policy_state.numpy()
+            state[:, QUIET] = 0
+            self.layer.policy_state.assign(state)
+        self._step = 0
         self._begin = time.monotonic()
         self._seconds_before = self.trajectory[-1]["seconds"] if self.trajectory else 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._loss_before = (0.0, 0.0)
         self._loss_at_end: tuple[float, float] | None = None
-        self._epoch_step = self._step
+        # Read here and not in on_train_begin, where BackupAndRestore may restore the model after this callback.
+        self._epoch_step = self._step = self._steps_so_far()
+        # A model with a new optimizer was checked in the time of another one.
+        self._last_check = min(int(self.layer.policy_state.numpy()[:, CHECKED].max()), self._step)
 
     # Not on_train_batch_end: overriding that makes Keras wait for every step's logs.
     def on_train_batch_begin(self, batch, logs=None):
         self._step = self._epoch_step + batch
         if self._step - self._last_check >= self.check_every:
             self.check()
-        if self.max_steps is not None and self._step + 1 >= self.max_steps:
-            self.model.stop_training = True  # after this batch
+        if self.max_steps is not None and self._step + self.model.steps_per_execution >= self.max_steps:
+            self.model.stop_training = True  # after this batch, or execution of several
 
     def on_test_begin(self, logs=None):
         # Validation resets the metrics before on_epoch_end.
         self._loss_at_end = self._loss_so_far()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._step = self._steps_trained()
+        self._step = self._steps_so_far()
         if self._step - self._last_check >= self.check_every:
             self.check()
+        dims = self.layer.used_dims()
+        if logs is not None:
+            logs |= {
+                "total_dimensions": sum(dims),
+                "embedding_parameters": self._parameters(dims),
+                "embedding_bytes": self._table_bytes(),
+            }
+        history = getattr(self.model, "history", None)
+        if history is not None:
+            for field, dim in zip(self.layer.fields, dims, strict=True):
+                history.history.setdefault(f"dimensions/{field.name}", []).append(dim)
 
     def check(self) -> None:
         """Looks at the gates now, and acts."""
         self._last_check = self._step
         gates = self.layer.gates()
         actions, state = decide(self.layer.fields, gates, self.layer.policy_state.numpy(), self.growth)
-        for action in actions:
-            if action.kind == "drop":
-                self.layer.drop(action.index)
-            else:
-                self.layer.grow(action.index, self._optimizer)
-        self.layer.policy_state.assign(state)
+        state[:, CHECKED] = self._step
+        with interrupts_deferred():
+            for action in actions:
+                if action.kind == "drop":
+                    self.layer.drop(action.index)
+                else:
+                    self.layer.grow(action.index, self._optimizer)
+            self.layer.policy_state.assign(state)
         self.trajectory.append(self.record(gates, actions))
+        if self._summaries is not None:
+            self._summaries.write(self.trajectory[-1])
         if self.on_check is not None:
             self.on_check(self.trajectory[-1])
         if not actions and has_converged(self.layer.fields, gates, state, self.patience_checks, self.growth):
@@ -134,11 +170,15 @@ class DimensionSearch(keras.callbacks.Callback):
             "validation_auc": None,
             "dimensions": dict(zip(names, dims, strict=True)),
             "gates": {name: [round(float(g), 4) for g in values] for name, values in zip(names, gates, strict=True)},
-            "parameters": sum(f.vocabulary_size * d for f, d in zip(layer.fields, dims, strict=True)),
+            "parameters": self._parameters(dims),
             "table_bytes": self._table_bytes(),
             "resident_bytes": resident_bytes(),
             "events": [{"field": names[action.index], "action": action.kind} for action in actions],
         }
+
+    def _parameters(self, dims: list[int]) -> int:
+        """Parameters of `dims` dimensions in each field's table."""
+        return sum(field.vocabulary_size * dim for field, dim in zip(self.layer.fields, dims, strict=True))
 
     def _table_bytes(self) -> int:
         """Bytes of all allocated tables with their optimizer slots."""
@@ -153,9 +193,11 @@ class DimensionSearch(keras.callbacks.Callback):
         """The optimizer that has the slots: mixed_float16 wraps it into one that scales the loss."""
         return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
 
-    def _steps_trained(self) -> int:
-        """Batches trained so far; with gradient accumulation an iteration takes several."""
-        return int(self._optimizer.iterations) * (self._optimizer.gradient_accumulation_steps or 1)
+    def _steps_so_far(self) -> int:
+        """Batches trained so far, those before a restore included."""
+        # Not `iterations`, which are whole updates under gradient accumulation. Updates that a loss scale skipped are
+        # not counted: the steps of a fit do not go back for them.
+        return max(self._step, int(self._optimizer._iterations))
 
     def _loss_so_far(self) -> tuple[float, float]:
         """Sum of the losses in this epoch, and their number."""

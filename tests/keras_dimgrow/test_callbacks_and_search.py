@@ -409,7 +409,7 @@ def make_model(planted, optimizer=None, **options):
     layer = DimGrowEmbedding(planted.fields, 8, seed=0, gate=SMALL_SEARCH.gate, name="embedding")
     model = build_model(layer, SMALL_MODEL, 0)
     model.compile(optimizer or LazyAdam(2e-2), "binary_crossentropy")
-    return model, DimensionSearch(layer, LIVELY, **({"check_every": 5} | options))
+    return model, DimensionSearch(layer, **({"growth": LIVELY, "check_every": 5} | options))
 
 
 def steps_of(growth) -> list[int]:
@@ -422,8 +422,7 @@ def test_checks_come_every_so_many_steps_across_epochs_and_fits(planted):
     model.fit(planted.batches(), epochs=2, callbacks=[growth], verbose=0)
     model.fit(planted.batches(), epochs=2, callbacks=[growth], verbose=0)
 
-    # A second fit counts from its start: 8, 11, 14.
-    assert steps_of(growth) == [3, 6, 11, 14]
+    assert steps_of(growth) == [3, 6, 9, 12, 15]
     assert int(model.optimizer.iterations) == 16
 
 
@@ -445,6 +444,79 @@ def test_max_steps_ends_a_fit(planted):
     model.fit(planted.batches(), epochs=10, callbacks=[growth], verbose=0)
 
     assert int(model.optimizer.iterations) == 6
+
+
+def test_max_steps_ends_a_fit_in_the_execution_that_reaches_it(planted):
+    model, growth = make_model(planted, max_steps=6)
+    model.compile(LazyAdam(2e-2), "binary_crossentropy", steps_per_execution=4)
+
+    model.fit(planted.batches().repeat(), steps_per_epoch=40, callbacks=[growth], verbose=0)
+
+    assert int(model.optimizer.iterations) == 8
+
+
+def test_a_fit_after_one_that_converged_searches_for_patience_checks_more(planted):
+    growth_config = GrowthConfig(grow_threshold=1.0, shrink_threshold=0.0)
+    model, _ = make_model(planted)
+    growth = DimensionSearch(model.embedding, growth_config, check_every=2, patience_checks=3)
+    steps = []
+    for _ in range(2):
+        model.fit(planted.batches().repeat(), steps_per_epoch=100, callbacks=[growth], verbose=0)
+        assert growth.has_converged
+        steps.append(int(model.optimizer.iterations))
+
+    assert steps[1] - steps[0] == 3 * 2
+
+
+# What an epoch's logs say.
+
+SIZES = ("total_dimensions", "embedding_parameters", "embedding_bytes")
+
+
+@pytest.mark.parametrize("has_validation", [False, True])
+def test_history_has_sizes_and_the_dimensions_of_every_field_at_each_epochs_end(planted, has_validation):
+    model, growth = make_model(planted, check_every=4)  # each epoch's end is a check
+
+    history = model.fit(
+        planted.batches(),
+        validation_data=planted.batches(512, False) if has_validation else None,
+        epochs=5,
+        callbacks=[growth],
+        verbose=0,
+    ).history
+
+    records = growth.trajectory
+    assert any(record["events"] for record in records)
+    for field in planted.fields:
+        assert history[f"dimensions/{field.name}"] == [record["dimensions"][field.name] for record in records]
+    assert history["total_dimensions"] == [sum(record["dimensions"].values()) for record in records]
+    assert history["embedding_parameters"] == [record["parameters"] for record in records]
+    assert history["embedding_bytes"] == [record["table_bytes"] for record in records]
+    assert len(history["loss"]) == 5
+    assert ("val_loss" in history) == has_validation
+
+
+def test_sizes_reach_the_callbacks_after_the_search_and_the_progress_bar_shows_no_field(planted, tmp_path, capsys):
+    model, growth = make_model(planted)
+    later = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+
+    model.fit(planted.batches(), callbacks=[growth, later], verbose=2)
+
+    columns = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
+    line = capsys.readouterr().out
+    for key in SIZES:
+        assert key in columns
+        assert f"{key}: " in line
+    assert "dimensions/" not in line
+
+
+def test_an_early_stop_can_watch_the_sizes(planted):
+    model, growth = make_model(planted, growth=GrowthConfig(grow_threshold=1.0, shrink_threshold=0.0))
+    rest = keras.callbacks.EarlyStopping("total_dimensions", patience=2, mode="min")
+
+    history = model.fit(planted.batches(), epochs=9, callbacks=[growth, rest], verbose=0)
+
+    assert len(history.epoch) == 3
 
 
 @pytest.mark.parametrize(
