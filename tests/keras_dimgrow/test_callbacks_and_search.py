@@ -14,7 +14,6 @@ from keras_dimgrow import (
     DimGrowEmbedding,
     Field,
     GateConfig,
-    GrowableAdam,
     GrowthConfig,
     LazyAdam,
     ModelConfig,
@@ -519,54 +518,6 @@ def test_an_early_stop_can_watch_the_sizes(planted):
     assert len(history.epoch) == 3
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (LazyAdam, {"weight_decay": 1e-3, "global_clipnorm": 1.0}),
-        (LazyAdam, {"use_ema": True, "ema_overwrite_frequency": 7}),
-        (LazyAdam, {"learning_rate": keras.optimizers.schedules.ExponentialDecay(2e-2, 10, 0.9)}),
-        (GrowableAdam, {"amsgrad": True, "clipnorm": 1.0}),
-    ],
-    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(value),
-)
-@pytest.mark.filterwarnings("ignore:Converting sparse IndexedSlices")
-def test_growth_works_with_options_of_the_optimizer(planted, kind, options):
-    model, growth = make_model(planted, kind(**({"learning_rate": 2e-2} | options)))
-
-    history = model.fit(planted.batches(), epochs=6, callbacks=[growth], verbose=0)
-
-    assert [event for record in growth.trajectory for event in record["events"] if event["action"] == "grow"]
-    assert np.isfinite(history.history["loss"]).all()
-    for variable in (*growth.layer.tables, growth.layer.kernel, growth.layer.theta):
-        assert {tuple(slot.shape) for _, slot in model.optimizer.slots_of(variable)} == {tuple(variable.shape)}
-
-
-@pytest.mark.filterwarnings("ignore:Converting sparse IndexedSlices")
-def test_with_gradient_accumulation_steps_are_batches(planted):
-    model, growth = make_model(planted, LazyAdam(2e-2, gradient_accumulation_steps=2))
-
-    model.fit(planted.batches(), epochs=6, callbacks=[growth], verbose=0)
-
-    assert steps_of(growth) == [5, 10, 15, 20]
-    assert int(model.optimizer.iterations) == 12
-    assert growth.layer.used_dims() != [1, 1, 1]
-
-
-def test_under_mixed_float16_the_slots_inside_the_loss_scaling_optimizer_grow(planted):
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        model, growth = make_model(planted)
-        model.fit(planted.batches(), epochs=8, callbacks=[growth], verbose=0)
-    finally:
-        keras.config.set_dtype_policy("float32")
-
-    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    assert growth.layer.used_dims() != [1, 1, 1]
-    for table in growth.layer.tables:
-        slots = model.optimizer.inner_optimizer.slots_of(table)
-        assert {tuple(slot.shape) for _, slot in slots} == {tuple(table.shape)}
-
-
 def test_an_optimizer_without_growable_slots_is_refused(planted):
     model, growth = make_model(planted, keras.optimizers.Adam())
 
@@ -589,18 +540,3 @@ def test_a_budget_below_the_start_of_a_fit_is_refused(planted):
 
     with pytest.raises(ValueError, match=r"max_total_dims=2 is below one dimension for each of the 3 fields"):
         model.fit(planted.batches(), callbacks=[growth], verbose=0)
-
-
-def test_a_model_saved_amid_a_fit_goes_on_as_if_it_had_not_been(planted, tmp_path):
-    model, growth = make_model(planted)
-    model.fit(planted.batches(is_shuffled=False), epochs=5, callbacks=[growth], verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    loaded_growth = DimensionSearch(loaded.embedding, LIVELY, check_every=5)
-
-    for each, callback in ((model, growth), (loaded, loaded_growth)):
-        each.fit(planted.batches(is_shuffled=False), epochs=5, callbacks=[callback], verbose=0)
-
-    ours, theirs = comparable(growth.trajectory[4:]), comparable(loaded_growth.trajectory)
-    assert [r["dimensions"] for r in ours] == [r["dimensions"] for r in theirs]
-    assert [r["step"] for r in ours] == [r["step"] for r in theirs] == [25, 30, 35, 40]
