@@ -424,6 +424,30 @@ def test_a_fit_killed_and_restored_by_a_checkpoint_manager_at_any_batch_equals_o
     assert {"grow", "drop"} <= set(actions_of(growths[2].trajectory))
 
 
+def test_a_loop_of_ones_own_restored_from_a_checkpoint_equals_fit(tmp_path):
+    def train(model, growth, first, last):
+        callbacks = keras.callbacks.CallbackList([growth], model=model)
+        callbacks.on_train_begin()
+        callbacks.on_epoch_begin(0)
+        for number, batch in enumerate(batches().repeat().skip(first).take(last - first)):
+            callbacks.on_train_batch_begin(number)
+            model.train_on_batch(*batch)
+        callbacks.on_epoch_end(0)
+
+    expected, trajectory, _ = left_alone(7)
+    killed, restored = make_model(), make_model()
+    first, second = (search_in(model, check_every=7) for model in (killed, restored))
+    train(killed, first, 0, 33)
+    path = tf.train.Checkpoint(model=killed).write(tmp_path / "checkpoint")
+    restored.optimizer.build(restored.trainable_variables)
+    tf.train.Checkpoint(model=restored).read(path).assert_consumed()
+
+    train(restored, second, 33, EPOCHS * STEPS_PER_EPOCH)
+
+    assert_same_model(restored, expected)
+    assert_same_checks([first.trajectory, second.trajectory], trajectory)
+
+
 @pytest.mark.parametrize("dtype_policy", ["float32", "mixed_float16"], indirect=True)
 def test_a_second_fit_of_the_same_or_a_loaded_model_equals_one_fit(tmp_path, dtype_policy):
     once, twice = make_model(), make_model()
