@@ -92,9 +92,7 @@ class DimensionSearch(keras.callbacks.Callback):
         if self.has_converged:
             # Whoever fits again wants more training; the checks that convergence rests on are to be new ones.
             self.has_converged = False
-            state = self.layer.policy_state.numpy()
-            state[:, QUIET] = 0
-            self.layer.policy_state.assign(state)
+            self._assign_counter(QUIET, 0)
         self._step = 0
         self._begin = time.monotonic()
         self._seconds_before = self.trajectory[-1]["seconds"] if self.trajectory else 0.0
@@ -104,8 +102,10 @@ class DimensionSearch(keras.callbacks.Callback):
         self._loss_at_end: tuple[float, float] | None = None
         # Read here and not in on_train_begin, where BackupAndRestore may restore the model after this callback.
         self._epoch_step = self._step = self._steps_so_far()
-        # A model with a new optimizer was checked in the time of another one.
-        self._last_check = min(int(self.layer.policy_state.numpy()[:, CHECKED].max()), self._step)
+        self._last_check = int(self.layer.policy_state.numpy()[0, CHECKED])
+        if self._last_check > self._step:  # a model compiled anew: its steps are counted from 0 again
+            self._last_check = self._step
+            self._assign_counter(CHECKED, self._step)
 
     # Not on_train_batch_end: overriding that makes Keras wait for every step's logs.
     def on_train_batch_begin(self, batch, logs=None):
@@ -187,6 +187,12 @@ class DimensionSearch(keras.callbacks.Callback):
             copies = 1 + len(self._optimizer.slots_of(table))
             total += int(np.prod(table.shape)) * tf.as_dtype(table.dtype).size * copies
         return total
+
+    def _assign_counter(self, column: int, value: int) -> None:
+        """Sets one counter of the policy for all fields."""
+        state = self.layer.policy_state.numpy()
+        state[:, column] = value
+        self.layer.policy_state.assign(state)
 
     @property
     def _optimizer(self):

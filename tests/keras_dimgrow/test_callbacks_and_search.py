@@ -425,6 +425,18 @@ def test_checks_come_every_so_many_steps_across_epochs_and_fits(planted):
     assert int(model.optimizer.iterations) == 16
 
 
+def test_a_model_compiled_anew_is_checked_in_short_fits_too(planted):
+    model, growth = make_model(planted, check_every=6)
+    model.fit(planted.batches(), epochs=5, callbacks=[growth], verbose=0)
+    model.compile(LazyAdam(2e-2), "binary_crossentropy")
+    before = len(growth.trajectory)
+
+    for _ in range(4):
+        model.fit(planted.batches(), callbacks=[growth], verbose=0)
+
+    assert steps_of(growth)[before:] == [6, 12]
+
+
 def test_with_steps_per_execution_checks_come_at_the_next_execution(planted):
     layer = DimGrowEmbedding(planted.fields, 8, seed=0)
     model = build_model(layer, SMALL_MODEL, 0)

@@ -256,6 +256,19 @@ def test_training_with_growth_equals_training_widened_by_hand_and_traces_once(na
         np.testing.assert_allclose(weights[variable.path], variable.numpy(), atol=20 * tolerance, err_msg=variable.path)
 
 
+@pytest.mark.parametrize("dtype_policy", ["mixed_float16"], indirect=True)
+def test_steps_do_not_go_back_where_a_loss_scale_skips_updates(dtype_policy):
+    model = make_model(keras.optimizers.LossScaleOptimizer(LazyAdam(2e-2), initial_scale=2.0**30))
+    growth = search_in(model)
+
+    fit(model, [growth])
+
+    assert int(model.optimizer.iterations) < EPOCHS * STEPS_PER_EPOCH
+    steps = [record["step"] for record in growth.trajectory]
+    assert steps == sorted(set(steps))
+    assert {"grow", "drop"} <= set(actions_of(growth.trajectory))
+
+
 # Kills and restores, against the same fit left alone.
 
 
