@@ -38,6 +38,7 @@ from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 from keras_dimgrow.policy import GrowthConfig
 from keras_dimgrow.search import SearchConfig, SearchResult, TrainingConfig, TrainingResult, retrain, search
 from keras_dimgrow.shuffle_gate import GateConfig, ShuffleGate
+from keras_dimgrow.transfer import transfer_layer, transfer_model
 from keras_dimgrow.variables import GrowableVariable
 
 __all__ = [
@@ -73,4 +74,6 @@ __all__ = [
     "evaluate",
     "retrain",
     "search",
+    "transfer_layer",
+    "transfer_model",
 ]

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_dimgrow.interrupts import interrupts_deferred
 from keras_dimgrow.layers import DimGrowEmbedding
 from keras_dimgrow.optimizers import GrowableSlots
-from keras_dimgrow.policy import CHECKED, QUIET, GrowthConfig, decide, has_converged
+from keras_dimgrow.policy import CHECKED, QUIET, Allocation, GrowthConfig, decide, has_converged
 from keras_dimgrow.summaries import SummaryWriter
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,6 @@ class DimensionSearch(keras.callbacks.Callback):
         self._summaries = None if log_dir is None else SummaryWriter(log_dir)
 
     def on_train_begin(self, logs=None):
-        self.growth.require_room_for(self.layer.fields)
         if not isinstance(self._optimizer, GrowableSlots):
             raise ValueError(
                 f"DimensionSearch: the slots of {type(self._optimizer).__name__} do not grow with the tables. "
@@ -89,6 +88,7 @@ class DimensionSearch(keras.callbacks.Callback):
         # Not built again: a LossScaleOptimizer would begin again with its first scale.
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
+        self.growth.require_room_for(self.layer.searched_tables, self._bytes_per_parameter())
         if self.has_converged:
             # Whoever fits again wants more training; the checks that convergence rests on are to be new ones.
             self.has_converged = False
@@ -123,70 +123,77 @@ class DimensionSearch(keras.callbacks.Callback):
         self._step = self._steps_so_far()
         if self._step - self._last_check >= self.check_every:
             self.check()
-        dims = self.layer.used_dims()
+        dimensions = self.layer.dimensions()
         if logs is not None:
             logs |= {
-                "total_dimensions": sum(dims),
-                "embedding_parameters": self._parameters(dims),
+                "total_dimensions": sum(dimensions.values()),
+                "embedding_parameters": self._parameters(),
                 "embedding_bytes": self._table_bytes(),
             }
         history = getattr(self.model, "history", None)
         if history is not None:
-            for field, dim in zip(self.layer.fields, dims, strict=True):
-                history.history.setdefault(f"dimensions/{field.name}", []).append(dim)
+            for name, dimension in dimensions.items():
+                history.history.setdefault(f"dimensions/{name}", []).append(dimension)
 
     def check(self) -> None:
         """Looks at the gates now, and acts."""
         self._last_check = self._step
-        gates = self.layer.gates()
-        actions, state = decide(self.layer.fields, gates, self.layer.policy_state.numpy(), self.growth)
+        layer = self.layer
+        gates = layer.gates()
+        allocation = Allocation(layer.allocated_dims, self._bytes_per_parameter())
+        actions, state = decide(layer.searched_tables, gates, layer.policy_state.numpy(), self.growth, allocation)
         state[:, CHECKED] = self._step
+        growing = [action.index for action in actions if action.kind != "drop"]
         with interrupts_deferred():
             for action in actions:
                 if action.kind == "drop":
-                    self.layer.drop(action.index)
-                else:
-                    self.layer.grow(action.index, self._optimizer)
-            self.layer.policy_state.assign(state)
+                    layer.drop(action.index)
+            if growing:
+                layer.grow(growing, self._optimizer)
+            layer.policy_state.assign(state)
         self.trajectory.append(self.record(gates, actions))
         if self._summaries is not None:
             self._summaries.write(self.trajectory[-1])
         if self.on_check is not None:
             self.on_check(self.trajectory[-1])
-        if not actions and has_converged(self.layer.fields, gates, state, self.patience_checks, self.growth):
+        if not actions and has_converged(
+            layer.searched_tables, gates, state, self.patience_checks, self.growth, allocation
+        ):
             self.has_converged = True
             self.model.stop_training = True
 
     def record(self, gates: list[np.ndarray], actions) -> dict[str, Any]:
         """One line of the trajectory: step, seconds, loss since the last check, dimensions, gates, sizes, events."""
         layer = self.layer
-        names = [field.name for field in layer.fields]
-        dims = layer.used_dims()
+        names = [table.name for table in layer.searched_tables]
+        fields = zip(layer.fields, layer.table_of, strict=True)
         return {
             "step": self._step,
             "seconds": round(self._seconds_before + time.monotonic() - self._begin, 3),
             "loss": self._loss_since_last_check(),
             "validation_loss": None,
             "validation_auc": None,
-            "dimensions": dict(zip(names, dims, strict=True)),
-            "gates": {name: [round(float(g), 4) for g in values] for name, values in zip(names, gates, strict=True)},
-            "parameters": self._parameters(dims),
+            "dimensions": layer.dimensions(),
+            "gates": {field.name: [round(float(g), 4) for g in gates[table]] for field, table in fields},
+            "parameters": self._parameters(),
             "table_bytes": self._table_bytes(),
             "resident_bytes": resident_bytes(),
             "events": [{"field": names[action.index], "action": action.kind} for action in actions],
         }
 
-    def _parameters(self, dims: list[int]) -> int:
-        """Parameters of `dims` dimensions in each field's table."""
-        return sum(field.vocabulary_size * dim for field, dim in zip(self.layer.fields, dims, strict=True))
+    def _parameters(self) -> int:
+        """Parameters of the dimensions in use."""
+        tables = zip(self.layer.searched_tables, self.layer.used_dims(), strict=True)
+        return sum(table.vocabulary_size * dim for table, dim in tables)
 
     def _table_bytes(self) -> int:
         """Bytes of all allocated tables with their optimizer slots."""
-        total = 0
-        for table in self.layer.tables:
-            copies = 1 + len(self._optimizer.slots_of(table))
-            total += int(np.prod(table.shape)) * tf.as_dtype(table.dtype).size * copies
-        return total
+        return sum(int(np.prod(table.shape)) for table in self.layer.tables) * self._bytes_per_parameter()
+
+    def _bytes_per_parameter(self) -> int:
+        """Bytes of one value of a table with its optimizer slots."""
+        table = self.layer.tables[0]
+        return tf.as_dtype(table.dtype).size * (1 + len(self._optimizer.slots_of(table)))
 
     def _assign_counter(self, column: int, value: int) -> None:
         """Sets one counter of the policy for all fields."""

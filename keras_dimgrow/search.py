@@ -11,13 +11,14 @@ from keras_dimgrow.callbacks import DimensionSearch
 from keras_dimgrow.checkpoint import SearchCheckpoint
 from keras_dimgrow.config import Config
 from keras_dimgrow.evaluation import Evaluation, evaluate
-from keras_dimgrow.fields import Field
+from keras_dimgrow.fields import Field, tables_of
 from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
 from keras_dimgrow.models import ModelConfig, build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.policy import GrowthConfig
 from keras_dimgrow.shuffle_gate import GateConfig
+from keras_dimgrow.transfer import transfer_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,8 @@ class SearchResult:
         plan: dimension of every field.
         trajectory: one record a check: step, seconds, loss, dimensions, gates, parameters, bytes, events.
         has_converged: False if max_steps ended the search.
-        model: the trained search model, its DimGrowEmbedding layer named "embedding".
+        model: the trained search model, its DimGrowEmbedding layer named "embedding", without the dimensions that the plan
+            leaves out: `retrain(plan, ..., transfer_from=model)` fine-tunes it.
     """
 
     plan: EmbeddingPlan
@@ -117,7 +119,7 @@ def search(
     """
     config = config or SearchConfig()
     model_config = model_config or ModelConfig()
-    config.growth.require_room_for(fields)
+    config.growth.require_room_for(tables_of(fields))
     layer = DimGrowEmbedding(
         fields, model_config.adapter_width, model_config.adapter, config.gate, seed=seed, name="embedding"
     )
@@ -146,6 +148,7 @@ def search(
             f"After {int(model.optimizer.iterations)} steps no gate is above 0.5: the search removed every field. "
             "Search longer (max_steps), lower gate.penalty, or keep fields with min_dim=1."
         )
+    layer.settle()
     return SearchResult(layer.plan(), growth.trajectory, growth.has_converged, model)
 
 
@@ -166,8 +169,9 @@ def retrain(
     config: TrainingConfig | None = None,
     model_config: ModelConfig | None = None,
     seed: int = 0,
+    transfer_from: keras.Model | None = None,
 ) -> TrainingResult:
-    """Trains a model from scratch with the dimensions of `plan`.
+    """Trains a model with the dimensions of `plan`, from scratch or from the state of a search (section 4.2.2).
 
     Args:
         plan: dimension of every field; fields of dimension 0 are no inputs of the model.
@@ -175,11 +179,24 @@ def retrain(
         config: a TrainingConfig.
         model_config: the backbone and its sizes.
         seed: seed of everything random.
+        transfer_from: the search model whose state is fine-tuned: its surviving columns, adapter and backbone are where
+            training starts (`transfer_model`); `model_config` and `seed` are then those of the search. None: from scratch.
+
+    Raises:
+        ValueError: if `plan` is not that of the model in `transfer_from`.
     """
     config = config or TrainingConfig()
     model_config = model_config or ModelConfig()
-    layer = PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
-    model = build_model(layer, model_config, seed)
+    if transfer_from is None:
+        layer = PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
+        model = build_model(layer, model_config, seed)
+    else:
+        model = transfer_model(transfer_from)
+        if model.embedding.plan != plan:
+            raise ValueError(
+                f"retrain: the model in transfer_from has the plan {model.embedding.plan.dimensions}; received the plan "
+                f"{plan.dimensions}. Fine-tune with the plan and the model of one SearchResult, or train from scratch."
+            )
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     callbacks = []
     if validation_data is not None:

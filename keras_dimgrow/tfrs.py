@@ -5,7 +5,6 @@ hand over what was found: `PlannedTables(plan, ...).load(tables_from(embedding),
 """
 
 import importlib.util
-import itertools
 import os
 from collections.abc import Iterable, Mapping
 
@@ -14,8 +13,8 @@ import tensorflow as tf
 
 from keras_dimgrow import adapters
 from keras_dimgrow.layers import PlannedEmbedding
-from keras_dimgrow.layers.inputs import ids_of_fields
-from keras_dimgrow.plan import EmbeddingPlan, PlannedField
+from keras_dimgrow.layers.inputs import embed, read_ids
+from keras_dimgrow.plan import EmbeddingPlan
 
 
 def _require_tfrs() -> None:
@@ -50,8 +49,9 @@ import tf_keras  # noqa: E402 - only where the checks above have passed
 class PlannedTables(tf_keras.layers.Layer):
     """Keras 2 layer that embeds fields by an EmbeddingPlan, for a `tfrs.Model` or one of its towers.
 
-    Each field has a `tf_keras.layers.Embedding` of its own, `layer.tables[name]`, to share, freeze or look at. Fields of
-    dimension 0 are removed: their ids may be passed and are ignored, as is any other feature.
+    Each field's table is a `tf_keras.layers.Embedding`, `layer.tables[name]`, to freeze or look at: the same layer for
+    fields that share a table. Fields of dimension 0 are removed: their ids may be passed and are ignored, as is any other
+    feature.
 
     Args:
         plan: an EmbeddingPlan, or the dict of its `to_dict`.
@@ -84,33 +84,37 @@ class PlannedTables(tf_keras.layers.Layer):
         self.adapter_width = adapter_width
         self.adapter = adapter
         self.seed = int(np.random.randint(2**31)) if seed is None else seed
-        self.tables = {
-            field.name: tf_keras.layers.Embedding(
+        layers = {
+            field.table_key: tf_keras.layers.Embedding(
                 field.vocabulary_size,
                 field.dimension,
                 embeddings_initializer=tf_keras.initializers.RandomUniform(-0.05, 0.05, seed=self.seed + index),
                 dtype=self.dtype_policy,
                 name=f"table_{index}",  # a field's name may be none that TensorFlow takes for a scope
             )
-            for index, field in enumerate(self.plan.kept_fields, start=1)
+            for index, field in enumerate(self.plan.tables, start=1)
+            if field.dimension
         }
+        self.tables = {field.name: layers[field.table_key] for field in self.plan.kept_fields}
 
     def build(self, input_shape=None):
-        for table in self.tables.values():
+        for table in dict.fromkeys(self.tables.values()):
             with tf.name_scope(table.name):
                 table.build(None)
         if self.adapter_width is not None:
-            shape = (self.plan.total_dimensions, self.adapter_width)
+            shape = (sum(field.dimension for field in self.plan.kept_fields), self.adapter_width)
             initializer = tf_keras.initializers.GlorotUniform(seed=self.seed)
             self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initializer)
         super().build(input_shape)
 
     def call(self, inputs):
-        ids = ids_of_fields(inputs, list(self.tables), self.name)
-        strings = [name for name, column in zip(self.tables, ids, strict=True) if column.dtype == tf.string]
-        if strings:
-            raise ValueError(f"{self.name}: {strings} need ids; received strings. Put a StringLookup before them.")
-        q = tf.concat([table(column) for table, column in zip(self.tables.values(), ids, strict=True)], axis=1)
+        kept = self.plan.kept_fields
+        ids = read_ids(inputs, kept, self.name)
+        rows = [
+            embed(self.tables[field.name].embeddings, field_ids, field)
+            for field, field_ids in zip(kept, ids, strict=True)
+        ]
+        q = tf.cast(tf.concat(rows, axis=1), self.compute_dtype)
         if self.adapter_width is None:
             return q
         kernel = tf.cast(self.kernel, q.dtype)
@@ -137,7 +141,7 @@ class PlannedTables(tf_keras.layers.Layer):
             with tf.name_scope(self.name):
                 self.build()
         for table, value in zip(self.tables.values(), values, strict=True):
-            table.set_weights([value])
+            table.set_weights([value])  # fields of one shared table bring the same value
         if kernels is not None:
             self.kernel.assign(np.concatenate(rows))
         return self
@@ -172,29 +176,18 @@ def tables_from(embedding: PlannedEmbedding) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if `embedding` is no PlannedEmbedding, or has no values yet.
     """
-    tables: dict[str, np.ndarray] = {}
-    for dim, fields in itertools.groupby(_fused_fields(embedding), key=lambda field: field.dimension):
-        tables |= _split(embedding.tables[str(dim)].numpy(), {f.name: f.vocabulary_size for f in fields})
-    return tables
+    return _planned(embedding).tables_by_field()
 
 
 def kernels_from(embedding: PlannedEmbedding) -> dict[str, np.ndarray]:
     """The adapter's rows W_i [d, adapter_width] of each field; raises as `tables_from`."""
-    counts = {field.name: field.dimension for field in _fused_fields(embedding)}
-    return _split(embedding.kernel.numpy(), counts)
+    return _planned(embedding).kernels_by_field()
 
 
-def _split(rows: np.ndarray, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
-    return dict(zip(counts, np.split(rows, np.cumsum(list(counts.values()))[:-1]), strict=True))
-
-
-def _fused_fields(embedding: PlannedEmbedding) -> list[PlannedField]:
-    """The kept fields in the order of PlannedEmbedding's variables, which put equal dimensions side by side."""
+def _planned(embedding: PlannedEmbedding) -> PlannedEmbedding:
     if not isinstance(embedding, PlannedEmbedding):
         raise ValueError(
             f"Tables come from a PlannedEmbedding; received a {type(embedding).__name__}. "
             "Retrain with the plan that was found: retrain(result.plan, ...).model.embedding."
         )
-    if not embedding.built:
-        raise ValueError(f"The layer {embedding.name!r} has no values yet. Train its model, or load it, first.")
-    return sorted(embedding.plan.kept_fields, key=lambda field: field.dimension)
+    return embedding

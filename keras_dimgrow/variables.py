@@ -82,16 +82,20 @@ class GrowableVariable(keras.Variable):
         self._direct_assign(value)
         return value
 
-    def insert(self, axis: int, position: int, values) -> None:
-        """Inserts the slices `values` before `position` along `axis`, in eager code."""
+    def insert(self, axis: int, position: int | Sequence[int], values) -> None:
+        """Inserts the slices `values` before `position` along `axis`, in eager code.
+
+        Several positions, ascending, take one slice each, as in `np.insert`; a single one takes all of `values`.
+        """
         if axis not in self.growable_axes:
             raise ValueError(f"{self.path}: axis {axis} is fixed; growable axes are {self.growable_axes}.")
         old, values = self._primary().read_value(), tf.cast(values, self._dtype)
-        size = old.shape[axis]
+        positions = [position] if isinstance(position, int) else list(position)
         parts = [old, values]
-        if position != size:
-            before, after = tf.split(old, [position, size - position], axis=axis)
-            parts = [before, values, after]
+        if positions != [old.shape[axis]]:  # a split would copy a whole table
+            kept = tf.split(old, np.diff([0, *positions, old.shape[axis]]), axis=axis)
+            slices = tf.split(values, len(positions), axis=axis)
+            parts = [part for pair in zip(kept, slices, strict=False) for part in pair] + [kept[-1]]
         self._value.assign(tf.concat(parts, axis))
 
     def write_slice(self, axis: int, position: int, value: float) -> None:

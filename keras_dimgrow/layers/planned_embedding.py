@@ -1,5 +1,6 @@
 """PlannedEmbedding: embeddings of the dimensions that a plan gives, for retraining and serving."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import keras
@@ -7,15 +8,53 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow import adapters
-from keras_dimgrow.layers.inputs import batch_size_of, ids_of_fields
-from keras_dimgrow.plan import EmbeddingPlan
+from keras_dimgrow.layers.inputs import FieldIds, batch_size_of, embed, read_ids
+from keras_dimgrow.plan import EmbeddingPlan, PlannedField
+
+
+@dataclasses.dataclass(frozen=True)
+class FusedTable:
+    """The tables of one dimension, one below the other.
+
+    Attributes:
+        offsets: row of each table's id 0, by the table's key.
+        num_rows: rows of all tables.
+        plain: the fields with one value a row, embedded by one gather.
+        combined: the other fields of these tables.
+    """
+
+    offsets: dict[tuple[str, str], int]
+    num_rows: int
+    plain: list[PlannedField]
+    combined: list[PlannedField]
+
+    @property
+    def fields(self) -> list[PlannedField]:
+        """The fields in the order of their columns in Q."""
+        return [*self.plain, *self.combined]
+
+
+def _fuse(plan: EmbeddingPlan) -> dict[int, FusedTable]:
+    """Dimension -> what has this dimension."""
+    fused = {}
+    for dim in sorted({table.dimension for table in plan.tables if table.dimension}):
+        tables = [table for table in plan.tables if table.dimension == dim]
+        starts = np.cumsum([0] + [table.vocabulary_size for table in tables]).tolist()
+        fields = [field for field in plan.fields if field.dimension == dim]
+        fused[dim] = FusedTable(
+            offsets={table.table_key: start for table, start in zip(tables, starts[:-1], strict=True)},
+            num_rows=starts[-1],
+            plain=[field for field in fields if field.is_plain],
+            combined=[field for field in fields if not field.is_plain],
+        )
+    return fused
 
 
 @keras.saving.register_keras_serializable("keras_dimgrow")
 class PlannedEmbedding(keras.layers.Layer):
     """Embeds fields by an EmbeddingPlan and adapts them to a fixed width.
 
-    Fields of equal dimension share one table (each at its own offset): one gather per distinct dimension. Fields of
+    Tables of equal dimension are one variable (each at its own offset): one gather per distinct dimension. Fields of
     dimension 0 are removed: their ids may be passed and are ignored.
 
     Args:
@@ -24,10 +63,22 @@ class PlannedEmbedding(keras.layers.Layer):
         adapter: "joint" (one [B, d_bb]) or "per_field" ([B, kept fields, d_bb], in the plan's order).
         stddev: embeddings and adapter start from N(0, stddev^2).
         seed: seed of the initial values.
+        check_ids: whether traced functions, too, raise an error for ids outside their vocabulary; unchecked, such an id
+            may read another field's row. Eager calls always check.
+        keep_removed: whether, per field, removed fields keep their place in the output, as zeros: what a backbone that was
+            trained with them expects (`transfer_layer`).
 
     Input shape: dict {field name: int [B]}; or list of int [B] or int matrix [B, F], in the order of all fields of the
-    plan.
-    Output shape: `[B, adapter_width]`, or `[B, kept fields, adapter_width]` per field.
+    plan; int [B, L] for a field with a combiner.
+    Output shape: `[B, adapter_width]`, or `[B, kept fields, adapter_width]` per field (all fields with `keep_removed`).
+
+    Raises:
+        ValueError: for ids that do not fit (see `Field`).
+
+    Example:
+        >>> plan = EmbeddingPlan.uniform([PlannedField(name="city", vocabulary_size=50, dimension=1)], 4)
+        >>> PlannedEmbedding(plan, adapter_width=8, seed=0)({"city": np.array([0, 49])}).shape
+        TensorShape([2, 8])
     """
 
     def __init__(
@@ -37,68 +88,114 @@ class PlannedEmbedding(keras.layers.Layer):
         adapter: str = "joint",
         stddev: float = 0.01,
         seed: int | None = None,
+        check_ids: bool = False,
+        keep_removed: bool = False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Without autocast: ids are integers, and weights of values are cast once, after they were combined.
+        super().__init__(autocast=False, **kwargs)
         adapters.validate_adapter(adapter, adapter_width)
         self.plan = EmbeddingPlan.from_dict(plan) if isinstance(plan, Mapping) else plan
         self.adapter_width = adapter_width
         self.adapter = adapter
         self.stddev = stddev
         self.seed = int(np.random.randint(2**31)) if seed is None else seed
-        kept = self.plan.kept_fields
-        # Groups of fields of equal dimension: dimension -> indices into `kept`.
-        self._groups = {
-            dim: [i for i, field in enumerate(kept) if field.dimension == dim]
-            for dim in sorted({field.dimension for field in kept})
-        }
+        self.check_ids = check_ids
+        self.keep_removed = keep_removed
+        self._fused = _fuse(self.plan)
 
     @property
     def fields(self):
         """The fields that the layer embeds: those that the plan keeps."""
         return self.plan.kept_fields
 
+    @property
+    def _fields_of_output(self) -> tuple[PlannedField, ...]:
+        """The fields that have a place in the output of the adapter per field."""
+        return self.plan.fields if self.keep_removed else self.plan.kept_fields
+
+    @property
+    def _fields_of_q(self) -> list[PlannedField]:
+        """The fields in the order of their columns in Q, and of their rows in the adapter's kernel."""
+        return [field for fused in self._fused.values() for field in fused.fields]
+
     def build(self, input_shape):
-        kept = self.plan.kept_fields
         self.tables = {}
-        for dim, members in self._groups.items():
-            rows = sum(kept[i].vocabulary_size for i in members)
+        for dim, fused in self._fused.items():
             initializer = keras.initializers.RandomNormal(stddev=self.stddev, seed=self.seed + dim)
             self.tables[str(dim)] = self.add_weight(
-                shape=(rows, dim), initializer=initializer, name=f"table_{dim}", autocast=False
+                shape=(fused.num_rows, dim), initializer=initializer, name=f"table_{dim}", autocast=False
             )
             setattr(self, f"table_{dim}", self.tables[str(dim)])  # tf.train.Checkpoint does not look into Keras's dicts
         self.kernel = self.add_weight(
-            shape=(self.plan.total_dimensions, self.adapter_width),
+            shape=(sum(field.dimension for field in self._fields_of_q), self.adapter_width),
             initializer=keras.initializers.RandomNormal(stddev=self.stddev, seed=self.seed),
             name="kernel",
         )
 
     def call(self, inputs, training=None):
         kept = self.plan.kept_fields
-        if isinstance(inputs, Mapping):
-            ids = ids_of_fields(inputs, [field.name for field in kept], self.name)
-        else:
-            everything = ids_of_fields(inputs, [field.name for field in self.plan.fields], self.name)
-            ids = [i for i, field in zip(everything, self.plan.fields, strict=True) if field.dimension]
-        parts = []
-        for dim, members in self._groups.items():
-            offsets = np.cumsum([0] + [kept[i].vocabulary_size for i in members[:-1]])
-            rows = tf.stack([ids[i] for i in members], axis=1) + tf.constant(offsets, dtype=ids[0].dtype)
-            # tf.gather on the variable reads the touched rows only; keras.ops.take would copy the table first.
-            embedded = tf.gather(self.tables[str(dim)].value, rows)
-            parts.append(tf.reshape(embedded, [-1, len(members) * dim]))
-        q = tf.cast(tf.concat(parts, axis=1), self.compute_dtype)
+        read = read_ids(inputs, kept, self.name, self.check_ids, columns=self.plan.fields)
+        ids = {field.name: field_ids for field, field_ids in zip(kept, read, strict=True)}
+        q = tf.concat([part for dim in self._fused for part in self._embed(dim, ids)], axis=1)
+        q = tf.cast(q, self.compute_dtype)
         kernel = tf.cast(self.kernel.value, q.dtype)
         if self.adapter == "joint":
             return adapters.adapt_jointly(q, kernel)
-        order = [i for members in self._groups.values() for i in members]
-        owners = np.repeat(np.array(order, np.int32), [kept[i].dimension for i in order])
-        return adapters.adapt_per_field(q, kernel, tf.constant(owners), len(kept))
+        order = self._fields_of_q
+        positions = {field.name: i for i, field in enumerate(self._fields_of_output)}
+        owners = np.repeat([positions[field.name] for field in order], [field.dimension for field in order])
+        return adapters.adapt_per_field(q, kernel, tf.constant(owners, tf.int32), len(positions))
+
+    def _embed(self, dim: int, ids: Mapping[str, FieldIds]) -> list[tf.Tensor]:
+        """The embeddings of all fields of one dimension, [B, dim] each or side by side."""
+        table, fused = self.tables[str(dim)].value, self._fused[dim]
+        parts = []
+        if fused.plain:
+            columns = [ids[field.name].ids for field in fused.plain]
+            is_int32 = fused.num_rows < 2**31 and all(column.dtype == tf.int32 for column in columns)
+            dtype = tf.int32 if is_int32 else tf.int64
+            offsets = tf.constant([fused.offsets[field.table_key] for field in fused.plain], dtype)
+            rows = tf.stack([tf.cast(column, dtype) for column in columns], axis=1) + offsets
+            # tf.gather on the variable reads the touched rows only; keras.ops.take would copy the table first.
+            parts.append(tf.reshape(tf.gather(table, rows), [-1, len(columns) * dim]))
+        for field in fused.combined:
+            parts.append(embed(table, ids[field.name], field, fused.offsets[field.table_key]))
+        return parts
+
+    def tables_by_field(self) -> dict[str, np.ndarray]:
+        """The table [V, d] of each field that the plan keeps, those of one shared table alike."""
+        self._require_values()
+        tables = {}
+        for field in self.plan.kept_fields:
+            start = self._fused[field.dimension].offsets[field.table_key]
+            tables[field.name] = self.tables[str(field.dimension)].numpy()[start : start + field.vocabulary_size]
+        return tables
+
+    def kernels_by_field(self) -> dict[str, np.ndarray]:
+        """The adapter's rows W_i [d, adapter_width] of each field that the plan keeps."""
+        self._require_values()
+        bounds = np.cumsum([field.dimension for field in self._fields_of_q])[:-1]
+        rows = np.split(self.kernel.numpy(), bounds)
+        return {field.name: part for field, part in zip(self._fields_of_q, rows, strict=True)}
+
+    def assign_by_field(self, tables: Mapping[str, np.ndarray], kernels: Mapping[str, np.ndarray]) -> None:
+        """Takes over the table and the adapter's rows of each kept field: the inverse of the two methods above."""
+        self._require_values()
+        for dim, fused in self._fused.items():
+            first = {field.table_key: field.name for field in reversed(fused.fields)}
+            self.tables[str(dim)].assign(np.concatenate([tables[first[key]] for key in fused.offsets]))
+        self.kernel.assign(np.concatenate([kernels[field.name] for field in self._fields_of_q]))
+
+    def _require_values(self) -> None:
+        if not self.built:
+            raise ValueError(
+                f"The layer {self.name!r} has no values yet. Build it, train its model, or load it, first."
+            )
 
     def compute_output_shape(self, input_shape):
         return adapters.adapted_shape(
-            batch_size_of(input_shape), self.adapter, len(self.plan.kept_fields), self.adapter_width
+            batch_size_of(input_shape), self.adapter, len(self._fields_of_output), self.adapter_width
         )
 
     def get_config(self):
@@ -108,5 +205,7 @@ class PlannedEmbedding(keras.layers.Layer):
             "adapter": self.adapter,
             "stddev": self.stddev,
             "seed": self.seed,
+            "check_ids": self.check_ids,
+            "keep_removed": self.keep_removed,
         }
         return super().get_config() | config

@@ -44,6 +44,8 @@ NAMES = [
     "evaluate",
     "retrain",
     "search",
+    "transfer_layer",
+    "transfer_model",
 ]
 HEAVY = {"apache_beam", "jinja2", "matplotlib", "pandas", "tensorflow_transform", "tfx"} | {
     "components",

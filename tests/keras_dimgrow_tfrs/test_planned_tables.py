@@ -110,7 +110,7 @@ def test_a_tower_of_removed_or_unknown_fields_is_refused(plan, fields, received)
 
 
 def test_strings_are_refused_and_the_cure_is_named(plan, ids):
-    with pytest.raises(ValueError, match=r"\['country'\] need ids; received strings. Put a StringLookup"):
+    with pytest.raises(ValueError, match=r"field 'country': ids must be integers; received string. Put a StringLookup"):
         PlannedTables(plan, 4)(ids | {"country": np.array(["de"] * 256)})
 
 
