@@ -35,8 +35,9 @@ class DimensionSearch(keras.callbacks.Callback):
     the model was. A fit after one that converged searches for at least `patience_checks` checks more.
 
     Each epoch's logs, and so the progress bar, History and the callbacks that stand after this one, get
-    `total_dimensions`, `embedding_parameters` (those of the dimensions in use) and `embedding_bytes` (of all allocated
-    tables with their slots). History alone gets `dimensions/<field>`: a progress bar of all fields would fill pages.
+    `total_dimensions` and `embedding_parameters` (of the dimensions in use, over the tables) and `embedding_bytes` (of
+    all allocated tables with their slots). History alone gets `dimensions/<field>`: a progress bar of all fields would
+    fill pages.
 
     Args:
         layer: the model's DimGrowEmbedding.
@@ -123,16 +124,15 @@ class DimensionSearch(keras.callbacks.Callback):
         self._step = self._steps_so_far()
         if self._step - self._last_check >= self.check_every:
             self.check()
-        dimensions = self.layer.dimensions()
         if logs is not None:
             logs |= {
-                "total_dimensions": sum(dimensions.values()),
+                "total_dimensions": sum(self.layer.used_dims()),
                 "embedding_parameters": self._parameters(),
                 "embedding_bytes": self._table_bytes(),
             }
         history = getattr(self.model, "history", None)
         if history is not None:
-            for name, dimension in dimensions.items():
+            for name, dimension in self.layer.dimensions().items():
                 history.history.setdefault(f"dimensions/{name}", []).append(dimension)
 
     def check(self) -> None:
@@ -174,6 +174,7 @@ class DimensionSearch(keras.callbacks.Callback):
             "validation_loss": None,
             "validation_auc": None,
             "dimensions": layer.dimensions(),
+            "total_dimensions": sum(layer.used_dims()),
             "gates": {field.name: [round(float(g), 4) for g in gates[table]] for field, table in fields},
             "parameters": self._parameters(),
             "table_bytes": self._table_bytes(),

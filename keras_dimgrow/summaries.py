@@ -57,7 +57,7 @@ class SummaryWriter:
                 tf.summary.scalar(f"dimensions/{field}", dimension)
             for field, gates in record["gates"].items():
                 tf.summary.histogram(f"gates/{field}", gates)
-            tf.summary.scalar(_LAST_TAG, sum(record["dimensions"].values()))
+            tf.summary.scalar(_LAST_TAG, record[_LAST_TAG])
         self._writer.flush()
 
 

@@ -21,6 +21,7 @@ def record_at(step: int, **changes) -> dict:
         "validation_loss": None,
         "validation_auc": None,
         "dimensions": {"city": 2, "user": 0},
+        "total_dimensions": 2,
         "gates": {"city": [0.25, 0.75], "user": []},
         "parameters": 20,
         "table_bytes": 240,
