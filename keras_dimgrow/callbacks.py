@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_dimgrow.interrupts import interrupts_deferred
 from keras_dimgrow.layers import DimGrowEmbedding
 from keras_dimgrow.optimizers import GrowableSlots
-from keras_dimgrow.policy import Allocation, GrowthConfig, decide, has_converged
+from keras_dimgrow.policy import CHECKED, QUIET, Allocation, GrowthConfig, decide, has_converged
+from keras_dimgrow.summaries import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,13 @@ def resident_bytes() -> int | None:
 class DimensionSearch(keras.callbacks.Callback):
     """Looks at the gates every `check_every` steps, and grows, drops and revives dimensions.
 
-    All counters live in the layer's variables and in `optimizer.iterations`: a restored model goes on where it was.
+    All counters live in the layer's variables and in the optimizer's: a restored model, and a second fit, go on where
+    the model was. A fit after one that converged searches for at least `patience_checks` checks more.
+
+    Each epoch's logs, and so the progress bar, History and the callbacks that stand after this one, get
+    `total_dimensions` and `embedding_parameters` (of the dimensions in use, over the tables) and `embedding_bytes` (of
+    all allocated tables with their slots). History alone gets `dimensions/<field>`: a progress bar of all fields would
+    fill pages.
 
     Args:
         layer: the model's DimGrowEmbedding.
@@ -38,6 +46,7 @@ class DimensionSearch(keras.callbacks.Callback):
         patience_checks: training stops when no dimension changed for this many checks and the gates are decided.
         max_steps: training stops after this many steps in all, those before a restore included; None for no limit.
         on_check: called with the record of each check (see `record`).
+        log_dir: directory for TensorBoard, written at each check (see `SummaryWriter`); None writes nothing.
 
     Attributes:
         trajectory: the records of all checks so far.
@@ -52,6 +61,7 @@ class DimensionSearch(keras.callbacks.Callback):
         patience_checks: int = 40,
         max_steps: int | None = None,
         on_check: Callable[[dict[str, Any]], None] | None = None,
+        log_dir: str | None = None,
     ):
         super().__init__()
         self.layer = layer
@@ -63,6 +73,7 @@ class DimensionSearch(keras.callbacks.Callback):
         self.trajectory: list[dict[str, Any]] = []
         self.has_converged = False
         self._seconds_before = 0.0
+        self._summaries = None if log_dir is None else SummaryWriter(log_dir)
 
     def on_train_begin(self, logs=None):
         if not isinstance(self._optimizer, GrowableSlots):
@@ -81,31 +92,50 @@ class DimensionSearch(keras.callbacks.Callback):
             with self.model.distribute_strategy.scope():
                 self.model.optimizer.build(self.model.trainable_variables)
         self.growth.require_room_for(self.layer.searched_tables, self._bytes_per_parameter())
-        self._step = self._last_check = self._steps_trained()
+        if self.has_converged:
+            # Whoever fits again wants more training; the checks that convergence rests on are to be new ones.
+            self.has_converged = False
+            self._assign_counter(QUIET, 0)
+        self._step = 0
         self._begin = time.monotonic()
         self._seconds_before = self.trajectory[-1]["seconds"] if self.trajectory else 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._loss_before = (0.0, 0.0)
         self._loss_at_end: tuple[float, float] | None = None
-        self._epoch_step = self._step
+        # Read here and not in on_train_begin, where BackupAndRestore may restore the model after this callback.
+        self._epoch_step = self._step = self._steps_so_far()
+        self._last_check = int(self.layer.policy_state.numpy()[0, CHECKED])
+        if self._last_check > self._step:  # a model compiled anew: its steps are counted from 0 again
+            self._last_check = self._step
+            self._assign_counter(CHECKED, self._step)
 
     # Not on_train_batch_end: overriding that makes Keras wait for every step's logs.
     def on_train_batch_begin(self, batch, logs=None):
         self._step = self._epoch_step + batch
         if self._step - self._last_check >= self.check_every:
             self.check()
-        if self.max_steps is not None and self._step + 1 >= self.max_steps:
-            self.model.stop_training = True  # after this batch
+        if self.max_steps is not None and self._step + self.model.steps_per_execution >= self.max_steps:
+            self.model.stop_training = True  # after this batch, or execution of several
 
     def on_test_begin(self, logs=None):
         # Validation resets the metrics before on_epoch_end.
         self._loss_at_end = self._loss_so_far()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._step = self._steps_trained()
+        self._step = self._steps_so_far()
         if self._step - self._last_check >= self.check_every:
             self.check()
+        if logs is not None:
+            logs |= {
+                "total_dimensions": sum(self.layer.used_dims()),
+                "embedding_parameters": self._parameters(),
+                "embedding_bytes": self._table_bytes(),
+            }
+        history = getattr(self.model, "history", None)
+        if history is not None:
+            for name, dimension in self.layer.dimensions().items():
+                history.history.setdefault(f"dimensions/{name}", []).append(dimension)
 
     def check(self) -> None:
         """Looks at the gates now, and acts."""
@@ -114,14 +144,18 @@ class DimensionSearch(keras.callbacks.Callback):
         gates = layer.gates()
         allocation = Allocation(layer.allocated_dims, self._bytes_per_parameter())
         actions, state = decide(layer.searched_tables, gates, layer.policy_state.numpy(), self.growth, allocation)
-        for action in actions:
-            if action.kind == "drop":
-                layer.drop(action.index)
+        state[:, CHECKED] = self._step
         growing = [action.index for action in actions if action.kind != "drop"]
-        if growing:
-            layer.grow(growing, self._optimizer)
-        layer.policy_state.assign(state)
+        with interrupts_deferred():
+            for action in actions:
+                if action.kind == "drop":
+                    layer.drop(action.index)
+            if growing:
+                layer.grow(growing, self._optimizer)
+            layer.policy_state.assign(state)
         self.trajectory.append(self.record(gates, actions))
+        if self._summaries is not None:
+            self._summaries.write(self.trajectory[-1])
         if self.on_check is not None:
             self.on_check(self.trajectory[-1])
         if not actions and has_converged(
@@ -142,14 +176,18 @@ class DimensionSearch(keras.callbacks.Callback):
             "validation_loss": None,
             "validation_auc": None,
             "dimensions": layer.dimensions(),
+            "total_dimensions": sum(layer.used_dims()),
             "gates": {field.name: [round(float(g), 4) for g in gates[table]] for field, table in fields},
-            "parameters": sum(
-                table.vocabulary_size * dim for table, dim in zip(layer.searched_tables, layer.used_dims(), strict=True)
-            ),
+            "parameters": self._parameters(),
             "table_bytes": self._table_bytes(),
             "resident_bytes": resident_bytes(),
             "events": [{"field": names[action.index], "action": action.kind} for action in actions],
         }
+
+    def _parameters(self) -> int:
+        """Parameters of the dimensions in use."""
+        tables = zip(self.layer.searched_tables, self.layer.used_dims(), strict=True)
+        return sum(table.vocabulary_size * dim for table, dim in tables)
 
     def _table_bytes(self) -> int:
         """Bytes of all allocated tables with their optimizer slots."""
@@ -160,14 +198,22 @@ class DimensionSearch(keras.callbacks.Callback):
         table = self.layer.tables[0]
         return tf.as_dtype(table.dtype).size * (1 + len(self._optimizer.slots_of(table)))
 
+    def _assign_counter(self, column: int, value: int) -> None:
+        """Sets one counter of the policy for all fields."""
+        state = self.layer.policy_state.numpy()
+        state[:, column] = value
+        self.layer.policy_state.assign(state)
+
     @property
     def _optimizer(self):
         """The optimizer that has the slots: mixed_float16 wraps it into one that scales the loss."""
         return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
 
-    def _steps_trained(self) -> int:
-        """Batches trained so far; with gradient accumulation an iteration takes several."""
-        return int(self._optimizer.iterations.numpy()) * (self._optimizer.gradient_accumulation_steps or 1)
+    def _steps_so_far(self) -> int:
+        """Batches trained so far, those before a restore included."""
+        # Not `iterations`, which are whole updates under gradient accumulation. Updates that a loss scale skipped are
+        # not counted: the steps of a fit do not go back for them.
+        return max(self._step, int(self._optimizer._iterations.numpy()))
 
     def _loss_so_far(self) -> tuple[float, float]:
         """Sum of the losses in this epoch, and their number."""

@@ -21,7 +21,8 @@ BACKOFF = 1  # exponent of the next wait after a drop
 ABSENT = 2  # checks that the field has been at 0 dimensions
 REVIVALS = 3  # times that the field was revived
 QUIET = 4  # checks since the field's dimensions last changed
-STATE_COLUMNS = 5
+CHECKED = 5  # training step of the last check; kept for DimensionSearch, decides nothing
+STATE_COLUMNS = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from tfx.types import artifact_utils
 from components.transformed_data import fields_of, read_split
 from keras_dimgrow import EmbeddingPlan, ModelConfig, SearchConfig, search
 from keras_dimgrow.report import write_report
+from keras_dimgrow.summaries import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -120,16 +121,9 @@ def _write_trajectory(directory: str, trajectory: list[dict[str, Any]]) -> None:
     with tf.io.gfile.GFile(os.path.join(directory, "trajectory.jsonl"), "w") as file:
         for record in trajectory:
             file.write(json.dumps(record, sort_keys=True) + "\n")
-    with tf.summary.create_file_writer(os.path.join(directory, "tensorboard")).as_default():
-        for record in trajectory:
-            step = record["step"]
-            for key in ("loss", "validation_loss", "validation_auc", "parameters", "table_bytes"):
-                if record[key] is not None:
-                    tf.summary.scalar(key, record[key], step=step)
-            for field, dimension in record["dimensions"].items():
-                tf.summary.scalar(f"dimensions/{field}", dimension, step=step)
-            for field, gates in record["gates"].items():
-                tf.summary.histogram(f"gates/{field}", gates, step=step)
+    summaries = SummaryWriter(os.path.join(directory, "tensorboard"))
+    for record in trajectory:
+        summaries.write(record)
 
 
 def _flatten(values: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def _read(ids, field: FieldInput, inputs, layer_name: str) -> FieldIds:
     where = f"{layer_name}, field {field.name!r}"
     if ids.dtype.is_floating and tf.distribute.has_strategy() and not hasattr(ids, "numpy"):
         # Before a first fit under a strategy, Keras traces the model with the mean of the replicas' ids.
-        with tf.control_dependencies([tf.debugging.Assert(False, [f"{where}: ids must be integers; received floats."])]):
+        with tf.control_dependencies(
+            [tf.debugging.Assert(False, [f"{where}: ids must be integers; received floats."])]
+        ):
             ids = tf.cast(ids, tf.int32)
     if not ids.dtype.is_integer:
         cure = "Put a StringLookup before the layer." if ids.dtype == tf.string else "Cast them to int32 or int64."
