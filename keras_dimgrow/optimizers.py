@@ -106,9 +106,10 @@ def growable(optimizer):
     A saved model loads where `keras_dimgrow` is imported; with an optimizer class of your own, call `growable` on one
     before loading.
 
-    With sparse gradients (`tf.gather`) Keras's optimizers square the part of each occurrence of a repeated id and not
-    their sum, so that second moments come out smaller; these do so too. `LazyAdam` sums first, and touches only the
-    batch's rows.
+    Of a sparse gradient (`tf.gather`) Keras's optimizers with second moments (all but SGD, Adamax and Lion) square the
+    part of each occurrence of an id, not the sum of the parts; these do so too. An id that is repeated in a batch takes
+    longer steps than it would for the same gradient given dense, where its parts agree. `LazyAdam` sums first, and
+    touches only the batch's rows.
 
     Args:
         optimizer: a Keras optimizer that has not been built.

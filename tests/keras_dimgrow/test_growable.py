@@ -225,6 +225,17 @@ def test_a_moving_average_starts_at_the_new_values():
     np.testing.assert_array_equal(average.numpy()[:, POSITION], ours.table.numpy()[:, POSITION])
 
 
+@pytest.mark.parametrize(("make_growable", "expected"), [(GrowableAdam, 1.0 + 4.0), (LazyAdam, 9.0)])
+def test_of_a_repeated_id_keras_squares_the_parts_and_lazy_adam_their_sum(make_growable, expected):
+    table = GrowableVariable("zeros", (V, 1), (1,))
+    optimizer = make_growable(0.1, beta_2=0.5)
+    gradient = tf.IndexedSlices(tf.constant([[1.0], [2.0]]), tf.constant([3, 3]), tf.constant([V, 1]))
+
+    optimizer.apply([gradient], [table])
+
+    np.testing.assert_allclose(dict(optimizer.slots_of(table))["velocity"].numpy()[3], 0.5 * expected)
+
+
 def test_every_optimizer_of_keras_is_growable_or_refused():
     kinds = {
         name
@@ -337,13 +348,6 @@ def fit(model, callbacks=()):
     ids = {field.name: rng.integers(0, field.vocabulary_size, 32) for field in model.embedding.fields}
     labels = rng.integers(0, 2, 32).astype("float32")
     model.fit(ids, labels, batch_size=8, verbose=0, callbacks=list(callbacks))
-
-
-def test_a_search_with_another_optimizer_is_told_how_to_make_it_growable():
-    model = make_model(keras.optimizers.SGD())
-
-    with pytest.raises(ValueError, match=r"slots of SGD do not grow.*keras_dimgrow\.growable\(optimizer\)"):
-        fit(model, [DimensionSearch(model.embedding)])
 
 
 def test_models_that_grew_load_in_a_process_that_only_imports_the_library(tmp_path: pathlib.Path):
