@@ -75,7 +75,7 @@ class Variant:
 
     Args:
         decision: its letter.
-        penalty: the penalty's factor.
+        penalty, steps: factors of the penalty and of the search's steps.
         gate, growth: settings of GateConfig and GrowthConfig.
         has_budget: searches without the useless fields and with less room than the true ranks take: with a low penalty,
             the budget is what limits the search.
@@ -86,6 +86,7 @@ class Variant:
 
     decision: str
     penalty: float = 1.0
+    steps: int = 1
     gate: dict = dataclasses.field(default_factory=dict)
     has_budget: bool = False
     growth: dict = dataclasses.field(default_factory=dict)
@@ -108,6 +109,7 @@ VARIANTS = {
         "f", penalty=0.2, has_budget=True, decide=decide_by_gate, against="budget, gate per parameter first"
     ),
     "all drops at once": Variant("g", decide=decide_all_drops),
+    "three times the steps": Variant("i", steps=3),
     "cost exponent 0 (paper)": Variant("j", gate={"cost_exponent": 0.0}),
     "cost exponent 0, 0.6 alpha": Variant("j", penalty=0.6, gate={"cost_exponent": 0.0}),
     "cost exponent 1": Variant("j", gate={"cost_exponent": 1.0}),
