@@ -22,13 +22,20 @@ SEED = 0
 class Figure:
     """One line of the table: a measured number, what it must not exceed and what it should reach.
 
-    `value` computes it from one round's results {case: {measurement: number}}; the table shows the median of all rounds.
+    `value` computes it from one round's results {case: {measurement: number}}; the table shows the median of all rounds and
+    their range, or, where a round is a seed (`is_mean`), their mean and its standard error.
     """
 
     name: str
     must: float
     aim: float
     value: Callable[[Mapping[str, Mapping[str, float]]], float]
+    is_mean: bool = False
+
+
+def round_seed() -> int:
+    """The number of the round that this process runs in, from 0: the seed of benchmarks whose rounds are seeds."""
+    return int(os.environ.get("BENCHMARK_ROUND", "0"))
 
 
 def main(file: str, title: str, cases: Mapping[str, Callable[[], dict[str, float]]], figures: Sequence[Figure]) -> int:
@@ -43,39 +50,43 @@ def main(file: str, title: str, cases: Mapping[str, Callable[[], dict[str, float
         return 0
 
     console = rich.console.Console(highlight=False, soft_wrap=True)
-    machine = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "seed": SEED,
-        "rounds": arguments.rounds,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
-    }
+    machine = describe_machine(seed=SEED, rounds=arguments.rounds)
     console.print(title)
     console.print(", ".join(f"{key} {value}" for key, value in machine.items()))
     rounds = []
     for index in range(arguments.rounds):
-        rounds.append({case: _run_case(file, case) for case in cases})
+        rounds.append({case: _run_case(file, case, index) for case in cases})
         console.print(f"round {index + 1}: {json.dumps(rounds[-1])}", style="dim")
     measured = {figure.name: sorted(figure.value(results) for results in rounds) for figure in figures}
     failed = _print_table(console, figures, measured)
 
     name = os.path.splitext(os.path.basename(file))[0]
     output = arguments.output or os.path.join("runs", "benchmarks", f"{name}.json")
-    os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-    with open(output, "w", encoding="utf-8") as stream:
-        json.dump(
-            {"title": title, "machine": machine, "figures": measured, "rounds": rounds},
-            stream,
-            indent=2,
-            sort_keys=True,
-        )
+    write_json(output, {"title": title, "machine": machine, "figures": measured, "rounds": rounds})
     short = f"; short: {', '.join(failed)}" if failed else ""
     console.print(f"musts: {len(figures) - len(failed)} of {len(figures)} hold{short}")
     return 1 if failed else 0
 
 
-def _run_case(file: str, case: str) -> dict[str, float]:
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+def describe_machine(**settings) -> dict[str, object]:
+    """What the numbers depend on: machine, `settings`, versions."""
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **settings,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("tensorflow", "keras", "numpy")},
+    }
+
+
+def write_json(path: str, results: Mapping[str, object]) -> None:
+    """Writes `results` to `path`, its directory made where it is missing."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump(results, stream, indent=2, sort_keys=True)
+
+
+def _run_case(file: str, case: str, index: int) -> dict[str, float]:
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "BENCHMARK_ROUND": str(index)}
     command = [sys.executable, file, "--case", case]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
@@ -90,10 +101,12 @@ def _print_table(console, figures: Sequence[Figure], measured: Mapping[str, list
     failed = []
     for figure in figures:
         values = measured[figure.name]
-        median = statistics.median(values)
-        if median > figure.must:
+        middle = statistics.mean(values) if figure.is_mean else statistics.median(values)
+        if middle > figure.must:
             failed.append(figure.name)
         spread = f"{values[0]:.3g} .. {values[-1]:.3g}"
-        table.add_row(figure.name, f"<= {figure.must:g}", f"<= {figure.aim:g}", f"{median:.3g}", spread)
+        if figure.is_mean and len(values) > 1:
+            spread = f"se {statistics.stdev(values) / len(values) ** 0.5:.2g}"
+        table.add_row(figure.name, f"<= {figure.must:g}", f"<= {figure.aim:g}", f"{middle:.3g}", spread)
     console.print(table)
     return failed

@@ -33,7 +33,7 @@ from keras_dimgrow.models import (
     WideDeep,
     build_model,
 )
-from keras_dimgrow.optimizers import GrowableAdam, GrowableSlots, LazyAdam
+from keras_dimgrow.optimizers import GrowableAdam, GrowableSlots, LazyAdam, growable
 from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 from keras_dimgrow.policy import GrowthConfig
 from keras_dimgrow.search import SearchConfig, SearchResult, TrainingConfig, TrainingResult, retrain, search
@@ -72,6 +72,7 @@ __all__ = [
     "WideDeep",
     "build_model",
     "evaluate",
+    "growable",
     "retrain",
     "search",
     "transfer_layer",

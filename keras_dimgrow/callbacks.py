@@ -79,7 +79,7 @@ class DimensionSearch(keras.callbacks.Callback):
         if not isinstance(self._optimizer, GrowableSlots):
             raise ValueError(
                 f"DimensionSearch: the slots of {type(self._optimizer).__name__} do not grow with the tables. "
-                "Compile the model with keras_dimgrow.LazyAdam or keras_dimgrow.GrowableAdam."
+                "Compile the model with keras_dimgrow.growable(optimizer), or with keras_dimgrow.LazyAdam."
             )
         if not self.layer.built:
             raise ValueError(

@@ -42,6 +42,7 @@ NAMES = [
     "WideDeep",
     "build_model",
     "evaluate",
+    "growable",
     "retrain",
     "search",
     "transfer_layer",
