@@ -11,12 +11,9 @@ from keras_dimgrow.policy import Action, decide
 class KeepsGate(kd.DimGrowEmbedding):
     """A dropped dimension that is used again has the gate that it was dropped with."""
 
-    def grow(self, index, optimizer=None):
-        is_used_again = (self.masks()[index] == 0).any()
-        theta = self.theta.numpy()
-        super().grow(index, optimizer)
-        if is_used_again:
-            self.theta.assign(theta)
+    def _reset_gate(self, position, optimizer):
+        if optimizer is not None:
+            optimizer.reset_slots(self.theta, 0, position, 0.0)
 
 
 class WideColumns(kd.DimGrowEmbedding):
@@ -40,9 +37,9 @@ class DropsLast(kd.DimGrowEmbedding):
         self.theta.assign(theta)
 
 
-def decide_all_drops(fields, gates, state, config):
+def decide_all_drops(fields, gates, state, config, allocation=None):
     """Drops every dimension below the threshold at once."""
-    actions, state = decide(fields, gates, state, config)
+    actions, state = decide(fields, gates, state, config, allocation)
     for action in [action for action in actions if action.kind == "drop"]:
         below = int((gates[action.index] < config.shrink_threshold).sum())
         most = len(gates[action.index]) - fields[action.index].min_dim
@@ -50,7 +47,7 @@ def decide_all_drops(fields, gates, state, config):
     return actions, state
 
 
-def decide_by_gate(fields, gates, state, config):
+def decide_by_gate(fields, gates, state, config, allocation=None):
     """At a parameter budget, the highest smallest gate grows first, whatever its field's size."""
     wanted, _ = decide(fields, gates, state, dataclasses.replace(config, max_parameters=None))
     dims = np.array([len(values) for values in gates])
