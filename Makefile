@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 CONFIG ?= adult
+# Test files side by side, in the order of pyproject.toml: the longest first.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup run test test-library check lint types imports bench lock clean
 
@@ -15,11 +17,11 @@ run: setup ## Runs the whole pipeline on the shipped sample (CONFIG=adult).
 	@$(PYTHON) -m pipeline run --config $(CONFIG)
 
 test: setup ## All tests.
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest $(PARALLEL)
 
 test-library: ## The library's tests alone, where TFX cannot be installed.
 	@SETUP=library VENV=$(VENV) bash scripts/setup.sh
-	@$(PYTHON) -m pytest tests/keras_dimgrow
+	@$(PYTHON) -m pytest $(PARALLEL) tests/keras_dimgrow
 
 check: lint types imports test ## Everything that CI asks of the sources.
 
@@ -33,8 +35,9 @@ types: setup ## mypy.
 imports: setup ## The import law: pipeline > components > keras_dimgrow, serving a leaf.
 	@$(VENV)/bin/lint-imports
 
-bench: setup ## All benchmarks; each prints a table and writes JSON to runs/benchmarks/.
-	@for file in benchmarks/search_*.py; do $(PYTHON) $$file || exit 1; done
+bench: setup ## All benchmarks (an hour); each prints a table and writes JSON to runs/benchmarks/.
+	@for name in search_step search_memory lazy_adam_quality search_decisions; do \
+		$(PYTHON) benchmarks/$$name.py || exit 1; done
 
 lock: ## Recompiles requirements/*.txt (needs uv).
 	@bash scripts/lock.sh
