@@ -82,7 +82,8 @@ class RankingModel(keras.Model):
     """
 
     def __init__(self, embedding: keras.layers.Layer, backbone: keras.layers.Layer, **kwargs):
-        super().__init__(**kwargs)
+        # Without autocast: weights of values are cast once, by the embedding, after they were combined.
+        super().__init__(**({"autocast": False} | kwargs))
         self.embedding = embedding
         self.backbone = backbone
 
