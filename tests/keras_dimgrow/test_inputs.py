@@ -414,6 +414,7 @@ def test_a_functional_model_takes_histories_of_any_length_and_comes_back_from_a_
 
 def test_batches_of_other_lengths_cost_no_retrace(make):
     layer, traces = make(two_fields()), []
+    layer.build(None)
 
     @tf.function(input_signature=[{name: tf.TensorSpec([None] * a.ndim, tf.int64) for name, a in GOOD.items()}])
     def forward(inputs):
