@@ -202,8 +202,8 @@ def has_converged(
     allocation: Allocation | None = None,
 ) -> bool:
     """True when no field changed for `patience_checks` checks, none waits for a revival that the budgets allow, and at
-    most 5% of the gates are undecided, i.e. between 0.1 and 0.5."""
-    values = np.concatenate(list(gates))
+    most 5% of the searched gates are undecided, i.e. between 0.1 and 0.5."""
+    values = np.concatenate([np.zeros(0), *(g for g, field in zip(gates, fields, strict=True) if field.is_searched)])
     undecided = ((values > 0.1) & (values < 0.5)).sum()
     room = _Room(fields, gates, config, allocation)
     waits_for_revival = any(
