@@ -13,7 +13,7 @@ from keras_dimgrow.config import Config
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field, tables_of
 from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
-from keras_dimgrow.models import ModelConfig, build_model
+from keras_dimgrow.models import ModelConfig, RankingModel, build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.policy import GrowthConfig
@@ -104,8 +104,8 @@ def search(
 
     Args:
         fields: what is embedded.
-        train_data: shuffled batches of ({field: int [B]}, label [B]), repeated as often as needed. For a reproducible
-            and resumable search its order must be the same each time (a seeded shuffle).
+        train_data: shuffled batches of ({field: int [B], or [B, L] with a combiner}, label [B]), repeated as often as
+            needed. For a reproducible and resumable search its order must be the same each time (a seeded shuffle).
         validation_data: held-out batches, measured at every checkpoint.
         config: a SearchConfig.
         model_config: the backbone and its sizes.
@@ -183,7 +183,7 @@ def retrain(
             training starts (`transfer_model`); `model_config` and `seed` are then those of the search. None: from scratch.
 
     Raises:
-        ValueError: if `plan` is not that of the model in `transfer_from`.
+        ValueError: if `transfer_from` is no model of a search, or `plan` is not that model's.
     """
     config = config or TrainingConfig()
     model_config = model_config or ModelConfig()
@@ -191,6 +191,11 @@ def retrain(
         layer = PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
         model = build_model(layer, model_config, seed)
     else:
+        if not isinstance(transfer_from, RankingModel):
+            raise ValueError(
+                f"retrain: transfer_from must be the model of a SearchResult; received a {type(transfer_from).__name__}. "
+                "Fine-tune a model of your own with transfer_model(model), compile and fit."
+            )
         model = transfer_model(transfer_from)
         if model.embedding.plan != plan:
             raise ValueError(
