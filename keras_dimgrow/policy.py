@@ -39,6 +39,10 @@ class GrowthConfig(Config):
         max_parameters: budget on sum_i V_i d_i, None for none.
         max_table_bytes: budget on the bytes of all tables with their optimizer slots, None for none. Dropped dimensions
             keep their memory, and cost none when they are used again.
+
+    Example:
+        >>> GrowthConfig(max_parameters=10_000).grow_threshold
+        0.6
     """
 
     grow_threshold: float = 0.6

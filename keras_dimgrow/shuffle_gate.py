@@ -22,6 +22,10 @@ class GateConfig(Config):
             parameters it takes. 0 is the paper's form, which ignores vocabulary sizes.
         temperature: tau of g = sigmoid(tau * theta).
         shuffle: "cyclic" or "permutation" (Algorithm 1).
+
+    Example:
+        >>> GateConfig.from_json('{"penalty": 0.001}')
+        GateConfig(penalty=0.001, cost_exponent=0.5, temperature=5.0, shuffle='cyclic')
     """
 
     penalty: float = 3e-4

@@ -15,6 +15,13 @@ def transfer_layer(layer: DimGrowEmbedding) -> PlannedEmbedding:
 
     Raises:
         ValueError: if `layer` has no values yet, or its gates removed every field.
+
+    Example:
+        >>> from keras_dimgrow import Field
+        >>> layer = DimGrowEmbedding([Field(name="city", vocabulary_size=50, min_dim=2)], adapter_width=8, seed=0)
+        >>> expected = layer({"city": np.arange(50)})
+        >>> bool(np.allclose(transfer_layer(layer)({"city": np.arange(50)}), expected, atol=1e-6))
+        True
     """
     if not layer.built:
         raise ValueError(f"The layer {layer.name!r} has no values to transfer yet. Train its model, or load it, first.")
@@ -51,6 +58,13 @@ def transfer_model(model: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: for another kind of model (build yours with `transfer_layer`), or one without a DimGrowEmbedding.
+
+    Example:
+        >>> from keras_dimgrow import Field
+        >>> layer = DimGrowEmbedding([Field(name="city", vocabulary_size=50, min_dim=2)], adapter_width=8, seed=0)
+        >>> model = keras.Sequential([keras.Input((1,), dtype="int32"), layer, keras.layers.Dense(1, "sigmoid")])
+        >>> [type(each).__name__ for each in transfer_model(model).layers]
+        ['PlannedEmbedding', 'Dense']
     """
     if isinstance(model, RankingModel) and isinstance(model.embedding, DimGrowEmbedding):
         backbone = type(model.backbone).from_config(model.backbone.get_config())
