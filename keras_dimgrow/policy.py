@@ -40,6 +40,10 @@ class GrowthConfig(Config):
         max_parameters: budget on sum_i V_i d_i, None for none.
         max_table_bytes: budget on the bytes of all tables with their optimizer slots, None for none. Dropped dimensions
             keep their memory, and cost none when they are used again.
+
+    Example:
+        >>> GrowthConfig(max_parameters=10_000).grow_threshold
+        0.6
     """
 
     grow_threshold: float = 0.6
@@ -203,8 +207,8 @@ def has_converged(
     allocation: Allocation | None = None,
 ) -> bool:
     """True when no field changed for `patience_checks` checks, none waits for a revival that the budgets allow, and at
-    most 5% of the gates are undecided, i.e. between 0.1 and 0.5."""
-    values = np.concatenate(list(gates))
+    most 5% of the searched gates are undecided, i.e. between 0.1 and 0.5."""
+    values = np.concatenate([np.zeros(0), *(g for g, field in zip(gates, fields, strict=True) if field.is_searched)])
     undecided = ((values > 0.1) & (values < 0.5)).sum()
     room = _Room(fields, gates, config, allocation)
     waits_for_revival = any(

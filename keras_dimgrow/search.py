@@ -13,7 +13,7 @@ from keras_dimgrow.config import Config
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field, tables_of
 from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
-from keras_dimgrow.models import ModelConfig, build_model
+from keras_dimgrow.models import ModelConfig, RankingModel, build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.policy import GrowthConfig
@@ -32,6 +32,10 @@ class SearchConfig(Config):
         patience_checks: the search ends when no dimension changed for this many checks and the gates are decided.
         learning_rate: of LazyAdam, for embeddings, gates and backbone alike.
         gate, growth: see GateConfig and GrowthConfig.
+
+    Example:
+        >>> SearchConfig(max_steps=2000, gate=GateConfig(penalty=1e-3)).gate.penalty
+        0.001
     """
 
     max_steps: int = 5000
@@ -59,6 +63,10 @@ class TrainingConfig(Config):
         patience_epochs: training stops when validation log loss has not improved for this many epochs, and the weights
             of the best epoch are kept.
         learning_rate: of LazyAdam.
+
+    Example:
+        >>> TrainingConfig.from_dict({"max_epochs": 3}).patience_epochs
+        2
     """
 
     max_epochs: int = 20
@@ -104,8 +112,8 @@ def search(
 
     Args:
         fields: what is embedded.
-        train_data: shuffled batches of ({field: int [B]}, label [B]), repeated as often as needed. For a reproducible
-            and resumable search its order must be the same each time (a seeded shuffle).
+        train_data: shuffled batches of ({field: int [B], or [B, L] with a combiner}, label [B]), repeated as often as
+            needed. For a reproducible and resumable search its order must be the same each time (a seeded shuffle).
         validation_data: held-out batches, measured at every checkpoint.
         config: a SearchConfig.
         model_config: the backbone and its sizes.
@@ -116,6 +124,14 @@ def search(
 
     Raises:
         ValueError: if a budget is below the start of the search, or the gates removed every field.
+
+    Example:
+        >>> fields = [Field(name="user", vocabulary_size=8, min_dim=1), Field(name="hour", vocabulary_size=24)]
+        >>> ids = {"user": tf.range(512) % 8, "hour": tf.range(512) % 24}
+        >>> data = tf.data.Dataset.from_tensor_slices((ids, ids["user"] % 2)).shuffle(512, seed=0).batch(64)
+        >>> config = SearchConfig(max_steps=20, check_every=10, checkpoint_every=20)  # too few to find anything
+        >>> search(fields, data, config=config).plan.dimensions["user"]
+        1
     """
     config = config or SearchConfig()
     model_config = model_config or ModelConfig()
@@ -183,7 +199,14 @@ def retrain(
             training starts (`transfer_model`); `model_config` and `seed` are then those of the search. None: from scratch.
 
     Raises:
-        ValueError: if `plan` is not that of the model in `transfer_from`.
+        ValueError: if `transfer_from` is no model of a search, or `plan` is not that model's.
+
+    Example:
+        >>> plan = EmbeddingPlan.uniform([Field(name="user", vocabulary_size=8)], 2)
+        >>> ids = {"user": tf.range(512) % 8}
+        >>> data = tf.data.Dataset.from_tensor_slices((ids, ids["user"] % 2)).shuffle(512, seed=0).batch(64)
+        >>> retrain(plan, data, data, config=TrainingConfig(max_epochs=5, learning_rate=0.05)).validation.auc
+        1.0
     """
     config = config or TrainingConfig()
     model_config = model_config or ModelConfig()
@@ -191,6 +214,11 @@ def retrain(
         layer = PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
         model = build_model(layer, model_config, seed)
     else:
+        if not isinstance(transfer_from, RankingModel):
+            raise ValueError(
+                f"retrain: transfer_from must be the model of a SearchResult; received a {type(transfer_from).__name__}. "
+                "Fine-tune a model of your own with transfer_model(model), compile and fit."
+            )
         model = transfer_model(transfer_from)
         if model.embedding.plan != plan:
             raise ValueError(

@@ -22,6 +22,10 @@ class GateConfig(Config):
             parameters it takes. 0 is the paper's form, which ignores vocabulary sizes.
         temperature: tau of g = sigmoid(tau * theta).
         shuffle: "cyclic" or "permutation" (Algorithm 1).
+
+    Example:
+        >>> GateConfig.from_json('{"penalty": 0.001}')
+        GateConfig(penalty=0.001, cost_exponent=0.5, temperature=5.0, shuffle='cyclic')
     """
 
     penalty: float = 3e-4
@@ -94,13 +98,15 @@ class ShuffleGate(keras.layers.Layer):
         super().__init__(**kwargs)
         if shuffle not in SHUFFLES:
             raise ValueError(f"shuffle must be one of {sorted(SHUFFLES)}; received {shuffle!r}.")
-        if field_sizes is not None and (not field_sizes or min(field_sizes) < 1):
+        sizes = None if field_sizes is None else tuple(int(size) for size in field_sizes)
+        if sizes is not None and min(sizes, default=0) < 1:
             raise ValueError(f"field_sizes must be positive integers; received {field_sizes!r}.")
         self.penalty = penalty
         self.temperature = temperature
         self.shuffle = shuffle
         self.seed = int(np.random.randint(2**31)) if seed is None else seed
-        self.field_sizes = None if field_sizes is None else tuple(int(size) for size in field_sizes)
+        self.field_sizes = sizes
+        self.supports_masking = True
 
     def build(self, input_shape):
         if len(input_shape) != 2 or input_shape[-1] is None:

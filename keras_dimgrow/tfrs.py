@@ -60,7 +60,7 @@ class PlannedTables(tf_keras.layers.Layer):
         fields: names of the fields to embed, those of one tower for instance; None for all fields of the plan.
         seed: seed of the initial values: uniform for tables and Glorot for the adapter, as is usual in Keras 2.
 
-    Input shape: dict {field name: int [B] or [B, 1]}.
+    Input shape: dict {field name: int [B] or [B, 1]}; int [B, L] for a field with a combiner.
     Output shape: `[B, sum of dimensions]` in the plan's order; `[B, adapter_width]` with the joint adapter,
     `[B, kept fields, adapter_width]` with the one per field.
 
@@ -77,7 +77,8 @@ class PlannedTables(tf_keras.layers.Layer):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Without autocast: weights of values are cast once, after they were combined.
+        super().__init__(**({"autocast": False} | kwargs))
         adapters.validate_adapter(adapter, 1 if adapter_width is None else adapter_width)
         plan = EmbeddingPlan.from_dict(plan) if isinstance(plan, Mapping) else plan
         self.plan = plan if fields is None else _part_of(plan, tuple(fields), self.name)
@@ -89,7 +90,7 @@ class PlannedTables(tf_keras.layers.Layer):
                 field.vocabulary_size,
                 field.dimension,
                 embeddings_initializer=tf_keras.initializers.RandomUniform(-0.05, 0.05, seed=self.seed + index),
-                dtype=self.dtype_policy,
+                dtype=self.dtype_policy.variable_dtype,  # values are combined before they are cast
                 name=f"table_{index}",  # a field's name may be none that TensorFlow takes for a scope
             )
             for index, field in enumerate(self.plan.tables, start=1)

@@ -15,6 +15,13 @@ def transfer_layer(layer: DimGrowEmbedding) -> PlannedEmbedding:
 
     Raises:
         ValueError: if `layer` has no values yet, or its gates removed every field.
+
+    Example:
+        >>> from keras_dimgrow import Field
+        >>> layer = DimGrowEmbedding([Field(name="city", vocabulary_size=50, min_dim=2)], adapter_width=8, seed=0)
+        >>> expected = layer({"city": np.arange(50)})
+        >>> bool(np.allclose(transfer_layer(layer)({"city": np.arange(50)}), expected, atol=1e-6))
+        True
     """
     if not layer.built:
         raise ValueError(f"The layer {layer.name!r} has no values to transfer yet. Train its model, or load it, first.")
@@ -46,10 +53,18 @@ def transfer_layer(layer: DimGrowEmbedding) -> PlannedEmbedding:
 def transfer_model(model: keras.Model) -> keras.Model:
     """A model like `model`, not compiled, with each DimGrowEmbedding turned into a PlannedEmbedding (`transfer_layer`).
 
-    All other weights are copied; `model` is left as it is. Takes a `RankingModel`, a functional or a sequential model.
+    All other weights are copied; `model` is left as it is. Takes a `RankingModel`, a functional or a sequential model,
+    also nested ones.
 
     Raises:
         ValueError: for another kind of model (build yours with `transfer_layer`), or one without a DimGrowEmbedding.
+
+    Example:
+        >>> from keras_dimgrow import Field
+        >>> layer = DimGrowEmbedding([Field(name="city", vocabulary_size=50, min_dim=2)], adapter_width=8, seed=0)
+        >>> model = keras.Sequential([keras.Input((1,), dtype="int32"), layer, keras.layers.Dense(1, "sigmoid")])
+        >>> [type(each).__name__ for each in transfer_model(model).layers]
+        ['PlannedEmbedding', 'Dense']
     """
     if isinstance(model, RankingModel) and isinstance(model.embedding, DimGrowEmbedding):
         backbone = type(model.backbone).from_config(model.backbone.get_config())
@@ -57,8 +72,7 @@ def transfer_model(model: keras.Model) -> keras.Model:
         transferred.build()
         backbone.set_weights(model.backbone.get_weights())
         return transferred
-    is_cloneable = isinstance(model, keras.Sequential) or hasattr(model, "operations")
-    if not is_cloneable or not any(isinstance(layer, DimGrowEmbedding) for layer in model.layers):
+    if not _is_cloneable(model) or not _has_search(model):
         raise ValueError(
             f"transfer_model takes a RankingModel, functional or sequential model with a DimGrowEmbedding; received "
             f"{type(model).__name__} {model.name!r}. In a model of your own, put transfer_layer(embedding) in the "
@@ -68,10 +82,25 @@ def transfer_model(model: keras.Model) -> keras.Model:
     def clone(layer):
         if isinstance(layer, DimGrowEmbedding):
             return transfer_layer(layer)
-        return type(layer).from_config(layer.get_config())
+        return transfer_model(layer) if _has_search(layer) else type(layer).from_config(layer.get_config())
 
-    transferred = keras.models.clone_model(model, clone_function=clone)
+    is_compiled, model.compiled = model.compiled, False  # else the clone would get an optimizer with slots, too
+    try:
+        transferred = keras.models.clone_model(model, clone_function=clone)
+    finally:
+        model.compiled = is_compiled
     for old, new in zip(model.layers, transferred.layers, strict=True):
-        if not isinstance(old, DimGrowEmbedding):
+        if not _has_search(old):
             new.set_weights(old.get_weights())
     return transferred
+
+
+def _is_cloneable(model: keras.Model) -> bool:
+    return isinstance(model, keras.Sequential) or hasattr(model, "operations")
+
+
+def _has_search(layer) -> bool:
+    """Whether `layer` is, or is a model with, a DimGrowEmbedding."""
+    if isinstance(layer, keras.Model):
+        return any(_has_search(inner) for inner in layer.layers)
+    return isinstance(layer, DimGrowEmbedding)

@@ -43,7 +43,9 @@ def read_ids(
         for field_ids, field in zip(read, fields, strict=True):
             _require_range(field_ids.ids.numpy(), field, layer_name)
     elif check_in_graph:
-        _assert_range([field_ids.ids for field_ids in read], fields, layer_name)
+        # Without the dependency, a lookup may fail first, on a CPU, with an error that names no field.
+        with tf.control_dependencies([_assert_range([field_ids.ids for field_ids in read], fields, layer_name)]):
+            read = [field_ids._replace(ids=tf.identity(field_ids.ids)) for field_ids in read]
     return read
 
 
@@ -78,7 +80,12 @@ def _read(ids, field: FieldInput, inputs, layer_name: str) -> FieldIds:
         ):
             ids = tf.cast(ids, tf.int32)
     if not ids.dtype.is_integer:
-        cure = "Put a StringLookup before the layer." if ids.dtype == tf.string else "Cast them to int32 or int64."
+        cure = (
+            "Put a StringLookup before the layer."
+            if ids.dtype == tf.string
+            else "Cast them to int32 or int64; a Sequential model keeps integers if it starts with "
+            'keras.Input(..., dtype="int32").'
+        )
         raise ValueError(f"{where}: ids must be integers; received {ids.dtype.name}. {cure}")
     if ids.dtype not in (tf.int32, tf.int64):
         ids = tf.cast(ids, tf.int64)
@@ -120,7 +127,7 @@ def _require_range(ids: np.ndarray, field: FieldInput, layer_name: str) -> None:
         )
 
 
-def _assert_range(ids: Sequence[tf.Tensor], fields: Sequence[FieldInput], layer_name: str) -> None:
+def _assert_range(ids: Sequence[tf.Tensor], fields: Sequence[FieldInput], layer_name: str):
     def is_wrong(values: tf.Tensor, field: FieldInput) -> tf.Tensor:
         wrong = (values < 0) | (values >= field.vocabulary_size)
         if field.missing_id is not None:
@@ -129,7 +136,7 @@ def _assert_range(ids: Sequence[tf.Tensor], fields: Sequence[FieldInput], layer_
 
     wrong = tf.stack([is_wrong(values, field) for values, field in zip(ids, fields, strict=True)])
     names = tf.boolean_mask(tf.constant([field.name for field in fields]), wrong)
-    tf.debugging.Assert(
+    return tf.debugging.Assert(
         tf.logical_not(tf.reduce_any(wrong)),
         [f"{layer_name}: ids outside 0 .. vocabulary_size - 1 in fields", names],
         summarize=len(fields),

@@ -87,6 +87,10 @@ class AutoInt(DeepBackbone):
 
     Input shape: `[B, F, k]`. Output shape: `[B, 1]`, probabilities.
 
+    Example:
+        >>> AutoInt(seed=0)(keras.ops.ones((5, 3, 8))).shape
+        TensorShape([5, 1])
+
     References:
         Song et al., AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks, CIKM 2019
         (arXiv 1810.11921), equations (5) to (9); AutoInt+ and the default sizes are those of its experiments.

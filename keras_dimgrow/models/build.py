@@ -38,6 +38,10 @@ class ModelConfig(Config):
         adapter_width: what the adapter makes of all embeddings (d_bb; wide_deep, dcn) or of each field's (k; the others).
         hidden_units: hidden layers of the backbone; fm has none.
         dropout: dropout rate after each hidden layer.
+
+    Example:
+        >>> ModelConfig(backbone="fm", adapter_width=8).adapter
+        'per_field'
     """
 
     backbone: str = "wide_deep"
@@ -79,10 +83,17 @@ class RankingModel(keras.Model):
         backbone: a layer from the embedding's output to `[B, 1]`.
 
     Input shape: dict {field name: int [B]}. Output shape: `[B, 1]`.
+
+    Example:
+        >>> from keras_dimgrow import DimGrowEmbedding, Field
+        >>> embedding = DimGrowEmbedding([Field(name="city", vocabulary_size=50)], adapter="per_field", adapter_width=8)
+        >>> RankingModel(embedding, FM())({"city": keras.ops.arange(5)}).shape
+        TensorShape([5, 1])
     """
 
     def __init__(self, embedding: keras.layers.Layer, backbone: keras.layers.Layer, **kwargs):
-        super().__init__(**kwargs)
+        # Without autocast: weights of values are cast once, by the embedding, after they were combined.
+        super().__init__(**({"autocast": False} | kwargs))
         self.embedding = embedding
         self.backbone = backbone
 
@@ -117,6 +128,13 @@ def build_model(embedding: keras.layers.Layer, config: ModelConfig, seed: int) -
 
     Raises:
         ValueError: if the embedding's adapter is not the one that the backbone takes.
+
+    Example:
+        >>> from keras_dimgrow import DimGrowEmbedding, Field
+        >>> config = ModelConfig(backbone="dcn")
+        >>> embedding = DimGrowEmbedding([Field(name="city", vocabulary_size=50)], adapter=config.adapter)
+        >>> build_model(embedding, config, seed=0)({"city": keras.ops.arange(5)}).shape
+        TensorShape([5, 1])
     """
     if embedding.adapter != config.adapter:
         raise ValueError(

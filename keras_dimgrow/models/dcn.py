@@ -23,6 +23,10 @@ class DCN(DeepBackbone):
 
     Input shape: `[B, d_bb]`. Output shape: `[B, 1]`, probabilities.
 
+    Example:
+        >>> DCN(seed=0)(keras.ops.ones((5, 16))).shape
+        TensorShape([5, 1])
+
     References:
         Wang et al., DCN V2, WWW 2021 (arXiv 2008.13535), equation (1), parallel structure; after Wang et
         al., Deep & Cross Network for Ad Click Predictions, 2017 (arXiv 1708.05123), whose W_l has rank one.

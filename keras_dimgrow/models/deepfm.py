@@ -20,6 +20,10 @@ class DeepFM(DeepBackbone):
 
     Input shape: `[B, F, k]`. Output shape: `[B, 1]`, probabilities.
 
+    Example:
+        >>> DeepFM(seed=0)(keras.ops.ones((5, 3, 8))).shape
+        TensorShape([5, 1])
+
     References:
         Guo et al., DeepFM: A Factorization-Machine based Neural Network for CTR Prediction, IJCAI 2017
         (arXiv 1703.04247), equations (1) to (4).

@@ -20,6 +20,10 @@ class DLRM(DeepBackbone):
 
     Input shape: `[B, F, k]`. Output shape: `[B, 1]`, probabilities.
 
+    Example:
+        >>> DLRM(seed=0)(keras.ops.ones((5, 3, 8))).shape
+        TensorShape([5, 1])
+
     References:
         Naumov et al., Deep Learning Recommendation Model for Personalization and Recommendation Systems, 2019
         (arXiv 1906.00091), section 2.2.

@@ -19,6 +19,10 @@ class FM(Backbone):
 
     Input shape: `[B, F, k]`. Output shape: `[B, 1]`, probabilities.
 
+    Example:
+        >>> FM(seed=0)(keras.ops.ones((5, 3, 8))).shape
+        TensorShape([5, 1])
+
     References:
         Rendle, Factorization Machines, ICDM 2010, equation (1) and lemma 3.1.
     """

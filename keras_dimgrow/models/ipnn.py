@@ -20,6 +20,10 @@ class IPNN(DeepBackbone):
 
     Input shape: `[B, F, k]`. Output shape: `[B, 1]`, probabilities.
 
+    Example:
+        >>> IPNN(seed=0)(keras.ops.ones((5, 3, 8))).shape
+        TensorShape([5, 1])
+
     References:
         Qu et al., Product-based Neural Networks for User Response Prediction, ICDM 2016 (arXiv 1611.00144).
     """

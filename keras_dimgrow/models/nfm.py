@@ -21,6 +21,10 @@ class NFM(DeepBackbone):
 
     Input shape: `[B, F, k]`. Output shape: `[B, 1]`, probabilities.
 
+    Example:
+        >>> NFM(seed=0)(keras.ops.ones((5, 3, 8))).shape
+        TensorShape([5, 1])
+
     References:
         He and Chua, Neural Factorization Machines for Sparse Predictive Analytics, SIGIR 2017 (arXiv 1708.05027),
         equations (2) to (4).

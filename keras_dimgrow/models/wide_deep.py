@@ -20,6 +20,10 @@ class WideDeep(DeepBackbone):
 
     Input shape: `[B, d_bb]`. Output shape: `[B, 1]`, probabilities.
 
+    Example:
+        >>> WideDeep(seed=0)(keras.ops.ones((5, 16))).shape
+        TensorShape([5, 1])
+
     References:
         Cheng et al., Wide & Deep Learning for Recommender Systems, 2016 (arXiv 1606.07792), equation (3).
     """

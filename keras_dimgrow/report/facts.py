@@ -14,13 +14,19 @@ BYTES_PER_VALUE = 4  # float32
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanRow:
-    """One row of the plan table; `share` is the field's share of all embedding parameters of the plan."""
+    """One row of the plan table.
+
+    Attributes:
+        share: of all embedding parameters of the plan.
+        shares_with: the earlier field whose table the field uses; its parameters are counted there. None: its own.
+    """
 
     field: str
     vocabulary_size: int
     dimension: int
     parameters: int
     share: float
+    shares_with: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,14 @@ class GateTrace:
 
 def plan_rows(plan: Sequence[Mapping[str, Any]]) -> list[PlanRow]:
     """The plan, largest field first, removed fields last; equal fields stay in the model's order."""
-    parameters = [int(field["vocabulary_size"]) * int(field["dimension"]) for field in plan]
+    owners: dict[str, str] = {}
+    shares_with = []
+    for field in plan:
+        name, table = str(field["field"]), field.get("table")
+        owner = name if table is None else owners.setdefault(table, name)
+        shares_with.append(None if owner == name else owner)
+    sizes = [int(field["vocabulary_size"]) * int(field["dimension"]) for field in plan]
+    parameters = [size if owner is None else 0 for size, owner in zip(sizes, shares_with, strict=True)]
     total = sum(parameters)
     rows = [
         PlanRow(
@@ -53,18 +66,31 @@ def plan_rows(plan: Sequence[Mapping[str, Any]]) -> list[PlanRow]:
             dimension=int(field["dimension"]),
             parameters=product,
             share=product / total if total else 0.0,
+            shares_with=owner,
         )
-        for field, product in zip(plan, parameters, strict=True)
+        for field, product, owner in zip(plan, parameters, shares_with, strict=True)
     ]
-    return sorted(rows, key=lambda row: (-row.parameters, -row.vocabulary_size))
+    return sorted(rows, key=lambda row: (-row.vocabulary_size * row.dimension, -row.vocabulary_size))
+
+
+def tables_of(rows: Sequence[PlanRow]) -> list[PlanRow]:
+    """The rows that count where tables are counted: one a table."""
+    return [row for row in rows if row.shares_with is None]
+
+
+def total_dimensions(rows: Sequence[PlanRow], record: Record) -> int:
+    """Dimensions of all tables at one check."""
+    sharing = {row.field for row in rows if row.shares_with is not None}
+    return sum(dimension for field, dimension in record["dimensions"].items() if field not in sharing)
 
 
 def uniform_model(rows: Sequence[PlanRow], dimension: int) -> Uniform:
     """`dimension` for every field, trained with Adam in float32."""
-    parameters = dimension * sum(row.vocabulary_size for row in rows)
+    tables = tables_of(rows)
+    parameters = dimension * sum(table.vocabulary_size for table in tables)
     return Uniform(
         dimension=dimension,
-        total_dimensions=dimension * len(rows),
+        total_dimensions=dimension * len(tables),
         parameters=parameters,
         table_bytes=parameters * BYTES_PER_VALUE * ADAM_COPIES,
     )
@@ -79,7 +105,11 @@ def headline(rows: Sequence[PlanRow], uniform: Uniform, trajectory: Sequence[Rec
     saved = uniform.parameters - parameters
     facts = (
         ("Fields", f"{len(rows):,}", f"{removed} removed" if removed else "none removed"),
-        ("Total dimensions", f"{sum(row.dimension for row in rows):,}", f"uniform: {uniform.total_dimensions:,}"),
+        (
+            "Total dimensions",
+            f"{sum(table.dimension for table in tables_of(rows)):,}",
+            f"uniform: {uniform.total_dimensions:,}",
+        ),
         ("Parameters", compact(parameters), f"{parameters:,}"),
         ("Ratio to uniform", "n/a" if ratio is None else percent(ratio), f"of {uniform.dimension} per field"),
         ("Parameters saved", compact(saved), f"of {compact(uniform.parameters)}"),

@@ -26,7 +26,8 @@ def write_report(
 
     Args:
         path: of the HTML file; may be remote. Written to a temporary name, then renamed.
-        plan: per field "field", "vocabulary_size" and "dimension" (0: removed), in the model's order.
+        plan: per field "field", "vocabulary_size" and "dimension" (0: removed), in the model's order; "table" for fields
+            that share one.
         trajectory: one record a check, as in `SearchResult.trajectory`; may be empty.
         settings: of the search, name to value. "grow_threshold" and "shrink_threshold" are drawn where gates are.
         versions: of the packages, name to version.
@@ -59,10 +60,11 @@ def write_report(
         colours=COLOURS,
         headline=facts.headline(rows, uniform, trajectory),
         rows=rows,
+        tables=facts.tables_of(rows),
         widest=max([uniform_dimension, *(row.dimension for row in rows)]),
         uniform=uniform,
-        dimensions_at_end=sum(trajectory[-1]["dimensions"].values()) if trajectory else None,
-        growth=panels.growth_panels(uniform, trajectory) if trajectory else [],
+        dimensions_at_end=facts.total_dimensions(rows, trajectory[-1]) if trajectory else None,
+        growth=panels.growth_panels(rows, uniform, trajectory) if trajectory else [],
         cells=panels.field_cells(rows, trajectory, settings) if trajectory else [],
         quality=panels.quality_panels(trajectory) if trajectory else [],
         memory=panels.memory_panels(uniform, trajectory) if trajectory else [],

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_dimgrow.report import figures
-from keras_dimgrow.report.facts import PlanRow, Record, Uniform, gate_traces
+from keras_dimgrow.report.facts import PlanRow, Record, Uniform, gate_traces, total_dimensions
 from keras_dimgrow.report.formats import bytes_unit, compact, in_bytes, time_unit
 
 MAX_FIELD_CELLS = 60
@@ -39,11 +39,11 @@ class FieldCell:
         return f"Dimension and gates of field {self.row.field} over the steps; {self.row.dimension} in the plan."
 
 
-def growth_panels(uniform: Uniform, trajectory: Sequence[Record]) -> list[Panel]:
+def growth_panels(rows: Sequence[PlanRow], uniform: Uniform, trajectory: Sequence[Record]) -> list[Panel]:
     """Total dimensions and parameters over the steps, against the uniform model."""
     panels = []
     for title, name, points, reference in (
-        ("Total dimensions", "dimensions", _total_dimensions(trajectory), uniform.total_dimensions),
+        ("Total dimensions", "dimensions", _total_dimensions(rows, trajectory), uniform.total_dimensions),
         ("Embedding parameters", "parameters", _series(trajectory, "step", "parameters"), uniform.parameters),
     ):
         keys = [
@@ -122,8 +122,8 @@ def field_cells(rows: Sequence[PlanRow], trajectory: Sequence[Record], settings:
     ]
 
 
-def _total_dimensions(trajectory: Sequence[Record]) -> list[tuple[float, float]]:
-    return [(record["step"], sum(record["dimensions"].values())) for record in trajectory]
+def _total_dimensions(rows: Sequence[PlanRow], trajectory: Sequence[Record]) -> list[tuple[float, float]]:
+    return [(record["step"], total_dimensions(rows, record)) for record in trajectory]
 
 
 def _series(trajectory: Sequence[Record], x: str, y: str) -> list[tuple[float, float]]:

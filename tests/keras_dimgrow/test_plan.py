@@ -14,6 +14,8 @@ planned_fields = st.builds(
     name=st.text(min_size=1, max_size=8),
     vocabulary_size=st.integers(2, 10**9),
     dimension=st.integers(0, 256),
+    combiner=st.sampled_from([None, "mean", "sum", "sqrtn"]),
+    missing_id=st.none() | st.integers(-1, 100),
 )
 plans = (
     st.lists(planned_fields, min_size=1, max_size=8, unique_by=lambda field: field.name)
@@ -56,6 +58,21 @@ def test_a_saved_plan_is_loaded_as_it_was(tmp_path):
 
     assert EmbeddingPlan.load(path) == plan
     assert json.loads((tmp_path / "plan.json").read_text())["schema_version"] == 1
+
+
+def test_how_ids_come_is_part_of_the_plan_and_defaults_are_not_written():
+    fields = [
+        Field(name="a", vocabulary_size=3, min_dim=1),
+        Field(name="b", vocabulary_size=4, combiner="sum", weights="w", missing_id=0, table="t"),
+    ]
+
+    first, second = EmbeddingPlan.from_dimensions(fields, {"a": 1, "b": 2}).to_dict()["fields"]
+
+    assert first == {"name": "a", "vocabulary_size": 3, "dimension": 1}
+    assert second == {
+        **{"name": "b", "vocabulary_size": 4, "dimension": 2},
+        **{"combiner": "sum", "weights": "w", "missing_id": 0, "table": "t"},
+    }
 
 
 def test_saving_replaces_an_older_plan_and_leaves_no_temporary_file(tmp_path):

@@ -14,6 +14,7 @@ from keras_dimgrow.policy import (
     STATE_COLUMNS,
     WAIT,
     Action,
+    Allocation,
     decide,
     has_converged,
 )
@@ -106,14 +107,43 @@ def test_a_budget_holds_exactly():
     [
         ({"max_total_dims": 3}, "max_total_dims=3 is below one dimension for each of the 3 fields, which takes 4 dim"),
         ({"max_parameters": 69}, "max_parameters=69 .* takes 70 parameters. Raise max_parameters to at least 70"),
+        ({"max_table_bytes": 839}, "max_table_bytes=839 .* takes 840 bytes. Raise max_table_bytes to at least 840"),
     ],
 )
 def test_a_budget_below_the_start_of_the_search_is_refused(config, message):
     fields = [*make_fields(10, 20), Field(name="wide", vocabulary_size=20, min_dim=2)]
 
     with pytest.raises(ValueError, match=message):
-        GrowthConfig(**config).require_room_for(fields)
-    GrowthConfig(max_total_dims=4, max_parameters=70).require_room_for(fields)
+        GrowthConfig(**config).require_room_for(fields, bytes_per_parameter=12)
+    GrowthConfig(max_total_dims=4, max_parameters=70, max_table_bytes=840).require_room_for(fields, 12)
+
+
+def check_bytes(gates, allocated, budget, sizes=None, bytes_per_parameter=12):
+    """Actions as "kind index" under a budget in bytes."""
+    fields, gates = make_fields(*(sizes or [10] * len(gates))), [np.array(g, float) for g in gates]
+    allocation = Allocation(allocated, bytes_per_parameter)
+    config = GrowthConfig(max_table_bytes=budget, revive_after_checks=1)
+    actions, _ = decide(fields, gates, fresh(len(fields)), config, allocation)
+    return [f"{action.kind} {action.index}" for action in actions]
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(480, ["grow 0", "grow 1"]), (479, ["grow 0"]), (359, [])])
+def test_a_budget_in_bytes_counts_slots_and_holds_exactly(budget, expected):
+    assert check_bytes([[0.9], [0.8]], [1, 1], budget) == expected
+
+
+def test_a_dropped_column_keeps_its_memory_and_costs_none_when_it_is_used_again():
+    assert check_bytes([[0.9], [0.9]], [2, 1], 360) == ["grow 0"]
+    assert check_bytes([[], [0.9]], [1, 1], 240) == ["revive 0"]
+    # What this check drops frees nothing.
+    assert check_bytes([[0.9], [0.9, 0.001]], [1, 2], 360) == ["drop 1"]
+
+
+def test_without_an_allocation_all_is_in_use_in_float32():
+    gates = [np.array([0.9])]
+
+    assert decide(make_fields(10), gates, fresh(1), GrowthConfig(max_table_bytes=80))[0] == [Action("grow", 0)]
+    assert decide(make_fields(10), gates, fresh(1), GrowthConfig(max_table_bytes=79))[0] == []
 
 
 # Back-off, revival.
@@ -229,6 +259,14 @@ def test_one_undecided_gate_in_twenty_is_allowed():
     assert not converged([[0.9] * 18, [0.3]])
 
 
+def test_gates_of_fields_that_are_not_searched_say_nothing_about_the_others():
+    fields = [Field(name="fixed", vocabulary_size=10, min_dim=32, max_dim=32), *make_fields(10)]
+
+    assert not has_converged(fields, [np.ones(32), np.array([0.3])], QUIET_STATE, 40, GrowthConfig())
+    assert has_converged(fields, [np.ones(32), np.array([0.9])], QUIET_STATE, 40, GrowthConfig())
+    assert has_converged(fields[:1], [np.ones(32)], QUIET_STATE[:1], 40, GrowthConfig())
+
+
 @pytest.mark.parametrize(("revivals", "expected"), [(1, False), (2, True)])
 def test_a_search_goes_on_while_a_field_waits_for_revival(revivals, expected):
     state = QUIET_STATE.copy()
@@ -308,6 +346,26 @@ def test_no_search_ever_leaves_its_budgets_or_the_bounds_of_a_field(search):
             assert sum(dims) <= config.max_total_dims
         if config.max_parameters is not None:
             assert sum(f.vocabulary_size * d for f, d in zip(fields, dims, strict=True)) <= config.max_parameters
+
+
+@given(searches(), st.integers(0, 400), st.sampled_from([4, 12]))
+@settings(max_examples=60, deadline=None)
+def test_allocated_tables_never_exceed_a_budget_in_bytes(search, spare_parameters, bytes_per_parameter):
+    fields, config, rng = search
+    sizes = np.array([field.vocabulary_size for field in fields])
+    used = np.array([max(1, field.min_dim) for field in fields])
+    allocated, state = used.copy(), fresh(len(fields))
+    budget = int((sizes * used).sum() + spare_parameters) * bytes_per_parameter
+    config = GrowthConfig.from_dict(config.to_dict() | {"max_table_bytes": budget})
+    config.require_room_for(fields, bytes_per_parameter)
+
+    for _ in range(30):
+        gates = [rng.choice([0.001, 0.3, 0.65, 0.95], size=d) for d in used]
+        actions, state = decide(fields, gates, state, config, Allocation(allocated, bytes_per_parameter))
+        for action in actions:
+            used[action.index] += -1 if action.kind == "drop" else 1
+        allocated = np.maximum(allocated, used)
+        assert (sizes * allocated).sum() * bytes_per_parameter <= budget
 
 
 @given(searches())

@@ -166,6 +166,32 @@ def test_headline_numbers_are_those_of_the_plan():
     }
 
 
+def test_a_shared_table_counts_once(tmp_path):
+    plan = [
+        {"field": "item", "vocabulary_size": 100, "dimension": 4, "table": "items"},
+        {"field": "city", "vocabulary_size": 50, "dimension": 2, "table": None},
+        {"field": "history", "vocabulary_size": 100, "dimension": 4, "table": "items"},
+    ]
+    record = make_record(50, [], dimensions={"item": 4, "city": 2, "history": 4}, parameters=500)
+    rows = plan_rows(plan)
+    uniform = uniform_model(rows, 16)
+
+    page = render(tmp_path / "page.html", plan, [record])
+
+    assert [(row.field, row.parameters, row.shares_with) for row in rows] == [
+        ("item", 400, None),
+        ("history", 0, "item"),
+        ("city", 100, None),
+    ]
+    assert sum(row.share for row in rows) == 1
+    assert (uniform.parameters, uniform.total_dimensions) == (16 * 150, 32)
+    values = {fact["label"]: fact["value"] for fact in headline(rows, uniform, [record])}
+    assert (values["Fields"], values["Total dimensions"], values["Parameters"]) == ("3", "6", "500")
+    assert "The plan uses 6 embedding dimensions for 3 fields" in page
+    assert '<td colspan="2">in the table of item</td>' in page
+    assert "Total dimensions: search, 6 at the end" in page
+
+
 def test_gates_are_followed_through_drops_and_regrowth():
     gates = [[0.5, 0.5], [0.005, 0.9], [0.95], [0.5, 0.97], [0.7, 0.98]]
     traces = gate_traces([make_record(10 * i, values) for i, values in enumerate(gates)], "a")

@@ -1,12 +1,14 @@
 """The shuffle gate: equations (1) and (2), their gradients, theorems A.2 and A.3, and the layer ShuffleGate."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_dimgrow import ShuffleGate
-from keras_dimgrow.shuffle import cyclic_shift
+from keras_dimgrow.shuffle import SHUFFLES, cyclic_shift
 from keras_dimgrow.shuffle_gate import gate_values, mix_with_shuffled
 
 TAU = 5.0
@@ -207,6 +209,92 @@ def test_it_selects_the_features_that_matter():
     gates = model.get_layer("gate").gates.numpy()
     assert gates[[1, 4]].min() > 0.9
     assert gates[[0, 2, 3, 5]].max() < 0.1
+
+
+# Gates by field.
+
+
+@pytest.mark.parametrize("shuffle", ["cyclic", "permutation"])
+def test_with_field_sizes_equation_1_holds_for_each_field(s, shuffle):
+    layer = ShuffleGate(shuffle=shuffle, seed=3, field_sizes=[1, 3])
+    layer.build((None, 4))
+    layer.theta.assign([-0.2, 0.3])
+    x, g = tf.constant(s, tf.float32), sigmoid(TAU * np.array([-0.2, 0.3, 0.3, 0.3]))
+
+    shuffled = SHUFFLES[shuffle](x, [3, 0], tf.constant([0, 1, 1, 1])).numpy()
+
+    np.testing.assert_allclose(layer(x, training=True), g * s + (1 - g) * shuffled, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(layer(x, training=False), g * s, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(layer.gates, g[:2], rtol=1e-6)
+    # The rows of field 1 are rows of the batch, one moved as a whole.
+    assert {tuple(row) for row in shuffled[:, 1:]} == {tuple(row) for row in x.numpy()[:, 1:]}
+
+
+def test_with_field_sizes_the_penalty_counts_fields_not_columns(s):
+    layer = ShuffleGate(penalty=0.3, field_sizes=[1, 3])
+    layer.build((None, 4))
+    layer.theta.assign([-0.2, 0.3])
+
+    layer(tf.constant(s, tf.float32), training=True)
+
+    assert float(sum(layer.losses)) == pytest.approx(0.3 * sigmoid(TAU * np.array([-0.2, 0.3])).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [[1, 3], (1, 3), np.array([1, 3])])
+def test_field_sizes_are_kept_in_the_config(sizes):
+    layer = ShuffleGate(seed=5, field_sizes=sizes)
+
+    copy = ShuffleGate.from_config(json.loads(json.dumps(layer.get_config())))
+
+    assert copy.field_sizes == layer.field_sizes == (1, 3)
+
+
+@pytest.mark.parametrize("sizes", [[], [2, 0], [-1, 3]])
+def test_field_sizes_that_are_not_positive_are_refused(sizes):
+    with pytest.raises(ValueError, match="field_sizes must be positive integers; received"):
+        ShuffleGate(field_sizes=sizes)
+
+
+def test_field_sizes_of_another_width_are_refused():
+    with pytest.raises(ValueError, match=r"field_sizes \[1, 3\] have 4 columns; received input of shape \(None, 5\)"):
+        ShuffleGate(field_sizes=[1, 3]).build((None, 5))
+
+
+def test_it_selects_the_one_hot_fields_that_matter():
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, [3, 5, 4], (4096, 3))
+    x = np.concatenate([np.eye(size)[ids[:, i]] for i, size in enumerate((3, 5, 4))], axis=1).astype("float32")
+    effects = np.array([-2.0, 2.0, -2.0, 2.0, 0.0])
+    y = (rng.random(4096) < sigmoid(effects[ids[:, 1]])).astype("float32")
+    gate = ShuffleGate(penalty=0.01, seed=0, field_sizes=[3, 5, 4])
+    model = keras.Sequential([keras.Input((12,)), gate, keras.layers.Dense(1, "sigmoid")])
+    model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy")
+
+    model.fit(x, y, batch_size=128, epochs=8, verbose=0)
+
+    gates = gate.gates.numpy()
+    assert gates[1] > 0.9
+    assert gates[[0, 2]].max() < 0.1
+
+
+def test_masks_pass_through(s):
+    x = tf.constant(s, tf.float32)
+    x._keras_mask = tf.constant([True] * len(s))
+
+    assert ShuffleGate()(x)._keras_mask is x._keras_mask
+
+
+def test_it_fits_under_xla():
+    model = keras.Sequential([keras.Input((4,)), ShuffleGate(seed=0, field_sizes=[1, 3]), keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=True)
+    x = np.random.default_rng(0).normal(size=(1024, 4)).astype("float32")
+
+    history = model.fit(x, x[:, 0], batch_size=1024, verbose=0).history
+
+    assert np.isfinite(history["loss"]).all()
+
+
+# The layer in models.
 
 
 def test_a_saved_model_gives_the_same_predictions_and_goes_on_shuffling_where_it_was(tmp_path):
