@@ -69,4 +69,4 @@ for variable in (*model.variables, *model.optimizer.variables):
     checksum.update(variable.numpy().tobytes())
 trajectory = [list(record["dimensions"].values()) for record in search.trajectory]
 found = {"loss": float(loss), "plan": layer.plan().dimensions, "trajectory": trajectory}
-print(json.dumps(found | {"checksum": checksum.hexdigest()}))  # noqa: T201
+print(json.dumps(found | {"checksum": checksum.hexdigest()}))
