@@ -22,7 +22,7 @@ import keras_dimgrow as kd
 
 DIM = 16
 BATCH_SIZE = 512
-RATES = (1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 ADULT = pathlib.Path(__file__).parent.parent / "pipeline" / "sample_data" / "adult"
 NUM_BINS = 32
 
@@ -104,10 +104,18 @@ CASES = {f"{name}_{rate}": functools.partial(measure, name, rate) for rate in RA
 FIGURES = [
     figure
     for data in ("planted", "adult")
-    for at, rates in (("at its better rate", RATES), (f"at {RATES[0]}", RATES[:1]))
+    # Each optimizer at the rate that validation prefers is the comparison; at one rate for both, LazyAdam's rows of rare
+    # ids take shorter ways, and there is nothing that it must reach.
+    for at, rates, slack in (("at its best rate", RATES, 1.0), (f"both at {RATES[0]}", RATES[:1], float("inf")))
     for figure in (
-        Figure(f"{data}, {at}: AUC, Adam - LazyAdam", 0.001, 0.0, lost(data, "auc", -1, rates), is_mean=True),
-        Figure(f"{data}, {at}: log loss, LazyAdam - Adam", 0.002, 0.0, lost(data, "log_loss", 1, rates), is_mean=True),
+        Figure(f"{data}, {at}: AUC, Adam - LazyAdam", 0.001 * slack, 0.0, lost(data, "auc", -1, rates), is_mean=True),
+        Figure(
+            f"{data}, {at}: log loss, LazyAdam - Adam",
+            0.002 * slack,
+            0.0,
+            lost(data, "log_loss", 1, rates),
+            is_mean=True,
+        ),
     )
 ]
 
