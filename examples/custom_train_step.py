@@ -24,29 +24,22 @@ class ClickModel(keras.Model):
         return self.head(self.embedding(inputs, training=training))
 
     def train_step(self, data):
-        inputs, labels = data
+        inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             outputs = self(inputs, training=True)
-            loss = self.compute_loss(inputs, labels, outputs)  # with the gates' penalty
+            loss = self.compute_loss(inputs, labels, outputs, weights)  # with the gates' penalty
         self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
         for metric in self.metrics:
-            metric.update_state(*((loss,) if metric.name == "loss" else (labels, outputs)))
+            metric.update_state(*((loss,) if metric.name == "loss" else (labels, outputs, weights)))
         return self.get_metrics_result()
 
 
-def main():
+if __name__ == "__main__":
     keras.utils.set_random_seed(0)
-    rng = np.random.default_rng(0)
-    ids = {field.name: rng.integers(0, field.vocabulary_size, 16384) for field in FIELDS}
-    is_seen = (ids["item"] < 8) | (rng.random(16384) < 0.3)  # the first items are the popular ones
-    clicks = is_seen & (ids["user"] % 4 == ids["item"] % 4)
+    ids = {field.name: np.random.randint(0, field.vocabulary_size, 16384) for field in FIELDS}
+    clicks = (ids["item"] < 8) & (ids["user"] % 4 == ids["item"] % 4)
     model = ClickModel()
     model.compile(kd.LazyAdam(2e-2), "binary_crossentropy", metrics=["AUC"])
     model({name: values[:1] for name, values in ids.items()})  # builds it
-    search = kd.DimensionSearch(model.embedding, check_every=20)
-    model.fit(ids, clicks.astype("float32"), batch_size=256, epochs=12, verbose=2, callbacks=[search])
+    model.fit(ids, clicks.astype("float32"), batch_size=256, epochs=12, callbacks=[kd.DimensionSearch(model.embedding)])
     print(model.embedding.plan().dimensions)
-
-
-if __name__ == "__main__":
-    main()
