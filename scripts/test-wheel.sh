@@ -13,7 +13,7 @@ VIRTUAL_ENV=$work/venv .venv/bin/uv pip install -q --no-deps "$work"/dist/*.whl
 
 # Copied: beside the repository's root, its packages would be imported instead of the wheel's.
 mkdir "$work/copy"
-cp --parents -r tests/__init__.py tests/conftest.py tests/keras_dimgrow examples pyproject.toml "$work/copy"
+cp --parents -r tests/__init__.py tests/conftest.py tests/keras_dimgrow examples pipeline/sample_data/adult pyproject.toml "$work/copy"
 installed=$(cd "$work" && "$work/venv/bin/python" -c 'import keras_dimgrow; print(keras_dimgrow.__file__)' 2>/dev/null)
 case "$installed" in "$work"/venv/*) ;; *) echo "the wheel was not imported, but $installed" >&2; exit 1 ;; esac
 if (cd "$work" && "$work/venv/bin/python" -c 'import tests' 2>/dev/null); then

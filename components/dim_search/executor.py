@@ -101,7 +101,7 @@ def _progress_logger(config: SearchConfig, batch_size: int, num_fields: int) -> 
             "max_steps": config.max_steps,
             "rows_per_s": round(steps_per_s * batch_size),
             "loss": record["loss"],
-            "total_dims": sum(record["dimensions"].values()),
+            "total_dims": record["total_dimensions"],
             "parameters": record["parameters"],
             "max_parameters": config.growth.max_parameters,
             "eta_s": round((config.max_steps - record["step"]) / steps_per_s) if steps else None,

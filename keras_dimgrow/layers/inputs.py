@@ -154,7 +154,8 @@ def embed(table: tf.Variable, ids: FieldIds, field: FieldInput, offset: int = 0)
     values = ids.ids if field.combiner is not None else ids.ids[:, tf.newaxis]
     is_there = tf.ones_like(values, tf.bool) if field.missing_id is None else values != field.missing_id
     rows = tf.where(is_there)[:, 0]
-    embedded = tf.gather(table, tf.boolean_mask(values, is_there) + offset)
+    # In int64: a fused table may have more rows than int32 can count.
+    embedded = tf.gather(table, tf.cast(tf.boolean_mask(values, is_there), tf.int64) + offset)
     weights = tf.ones_like(rows, embedded.dtype)
     if ids.weights is not None:
         weights = tf.cast(tf.boolean_mask(ids.weights, is_there), embedded.dtype)
