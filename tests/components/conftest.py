@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
+from tensorflow.python.framework.config import disable_op_determinism
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
@@ -30,6 +31,13 @@ def write_records(path: Path, rows: list[dict[str, int]]) -> None:
         for row in rows:
             feature = {k: tf.train.Feature(int64_list=tf.train.Int64List(value=[int(v)])) for k, v in row.items()}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _op_determinism_ends():
+    """The executor makes TensorFlow's operations deterministic for good: in a process of its own, not in the tests'."""
+    yield
+    disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

@@ -562,6 +562,15 @@ def test_a_fit_after_ctrl_c_at_any_batch_goes_on_as_if_it_had_not_been(step):
     assert_same_checks([growth.trajectory], trajectory)
 
 
+@pytest.fixture
+def _ctrl_c_is_heard():
+    """SIGINT raises KeyboardInterrupt, though shells and test runners take that from processes in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_ctrl_c_amid_a_growth_waits_until_variables_and_slots_fit_each_other(number, monkeypatch):
     expected = left_alone(5)[0]
