@@ -17,6 +17,8 @@ from search_step import MODELS, TOTAL_ROWS
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 STEPS = 20
+# Spans of the executor itself, around operations.
+EXECUTOR = ("Process", "Run", "RunAsync", "Start", "Done", "OptionalHasValue", "OptionalGetValue")
 
 
 def profile(name: str, batch_size: int) -> tuple[dict[str, list[float]], float]:
@@ -47,7 +49,9 @@ def profile(name: str, batch_size: int) -> tuple[dict[str, list[float]], float]:
                 if label == "train":
                     step_ms.append(ms)
                 elif ":" in label and not label.startswith(("$", "ThreadpoolListener", "Iterator")):
-                    kind = label.rsplit(":", 1)[1].split("#")[0]  # "path/of/the/op:Kind"
+                    kind = label.rsplit(":", 1)[1].split("#")[0].strip()  # "path/of/the/op:Kind"
+                    if kind in EXECUTOR or kind.startswith("__inference"):
+                        continue
                     kinds[kind][0] += ms / STEPS
                     kinds[kind][1] += 1 / STEPS
     return kinds, sum(step_ms) / len(step_ms)
