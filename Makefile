@@ -36,7 +36,7 @@ imports: setup ## The import law: pipeline > components > keras_dimgrow, serving
 	@$(VENV)/bin/lint-imports
 
 bench: setup ## All benchmarks (an hour); each prints a table and writes JSON to runs/benchmarks/.
-	@for name in search_step search_memory lazy_adam_quality search_decisions; do \
+	@for name in search_step search_memory search_decisions lazy_adam_quality; do \
 		$(PYTHON) benchmarks/$$name.py || exit 1; done
 
 lock: ## Recompiles requirements/*.txt (needs uv).
