@@ -15,7 +15,7 @@ from keras_dimgrow import LazyAdam
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
-pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="examples/ is in the repository alone")
+pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="no examples/ beside these tests")
 
 
 def run(name: str, directory) -> str:
