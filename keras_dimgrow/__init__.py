@@ -20,6 +20,8 @@ from keras_dimgrow.callbacks import DimensionSearch
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field
 from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
+from keras_dimgrow.methods import METHODS, SearchResult
+from keras_dimgrow.methods.dimgrow_paper import DimGrowPaperConfig
 from keras_dimgrow.models import (
     DCN,
     DLRM,
@@ -36,7 +38,7 @@ from keras_dimgrow.models import (
 from keras_dimgrow.optimizers import GrowableAdam, GrowableSlots, LazyAdam, growable
 from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 from keras_dimgrow.policy import GrowthConfig
-from keras_dimgrow.search import SearchConfig, SearchResult, TrainingConfig, TrainingResult, retrain, search
+from keras_dimgrow.search import TrainingConfig, TrainingResult, retrain, search
 from keras_dimgrow.shuffle_gate import GateConfig, ShuffleGate
 from keras_dimgrow.transfer import transfer_layer, transfer_model
 from keras_dimgrow.variables import GrowableVariable
@@ -46,10 +48,12 @@ __all__ = [
     "DLRM",
     "FM",
     "IPNN",
+    "METHODS",
     "NFM",
     "AutoInt",
     "DeepFM",
     "DimGrowEmbedding",
+    "DimGrowPaperConfig",
     "DimensionSearch",
     "EmbeddingPlan",
     "Evaluation",
@@ -64,7 +68,6 @@ __all__ = [
     "PlannedEmbedding",
     "PlannedField",
     "RankingModel",
-    "SearchConfig",
     "SearchResult",
     "ShuffleGate",
     "TrainingConfig",

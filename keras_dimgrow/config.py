@@ -11,7 +11,7 @@ class Config:
     """Base of the frozen, keyword-only configuration dataclasses: JSON in and out, unknown keys rejected.
 
     Subclasses are `dataclasses.dataclass(frozen=True, kw_only=True)` and validate themselves in `__post_init__`. A
-    field whose type is itself a `Config` is read from a nested mapping.
+    field whose type is itself a `Config` is read from a nested mapping, which replaces settings of the field's default.
     """
 
     def to_dict(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Config:
             if isinstance(kind, type) and issubclass(kind, Config) and not isinstance(value, kind):
                 if not isinstance(value, Mapping):
                     raise ValueError(f"{cls.__name__}: {key} must be a mapping of settings; received {key}={value!r}.")
-                value = kind.from_dict(value)
+                value = kind.from_dict({**vars(known[key].default_factory()), **value})  # type: ignore[operator]
             converted[key] = tuple(value) if isinstance(value, list) else value
         return cls(**converted)
 

@@ -1,57 +1,23 @@
 """`search` finds an EmbeddingPlan; `retrain` trains a model with one."""
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_dimgrow.callbacks import DimensionSearch
-from keras_dimgrow.checkpoint import SearchCheckpoint
+from keras_dimgrow.budget import Budget, parse_budget
 from keras_dimgrow.config import Config
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field, tables_of
-from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
+from keras_dimgrow.layers import PlannedEmbedding
+from keras_dimgrow.methods import METHODS, SearchProblem, SearchResult
 from keras_dimgrow.models import ModelConfig, RankingModel, build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
-from keras_dimgrow.policy import GrowthConfig
-from keras_dimgrow.shuffle_gate import GateConfig
 from keras_dimgrow.transfer import transfer_model
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchConfig(Config):
-    """How a search trains, looks at its gates and stops.
-
-    Args:
-        max_steps: the search ends after this many training steps at the latest.
-        check_every: steps between two looks at the gates.
-        checkpoint_every: steps between two checkpoints, each with a validation; a multiple of check_every.
-        patience_checks: the search ends when no dimension changed for this many checks and the gates are decided.
-        learning_rate: of LazyAdam, for embeddings, gates and backbone alike.
-        gate, growth: see GateConfig and GrowthConfig.
-
-    Example:
-        >>> SearchConfig(max_steps=2000, gate=GateConfig(penalty=1e-3)).gate.penalty
-        0.001
-    """
-
-    max_steps: int = 5000
-    check_every: int = 50
-    checkpoint_every: int = 500
-    patience_checks: int = 40
-    learning_rate: float = 1e-3
-    gate: GateConfig = dataclasses.field(default_factory=GateConfig)
-    growth: GrowthConfig = dataclasses.field(default_factory=GrowthConfig)
-
-    def __post_init__(self) -> None:
-        for key in ("max_steps", "check_every", "checkpoint_every", "patience_checks"):
-            self._require_int(key, 1)
-        is_multiple = self.checkpoint_every % self.check_every == 0
-        self._require("checkpoint_every", is_multiple, f"a multiple of check_every={self.check_every}")
-        self._require_number("learning_rate", 0.0, above=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,43 +45,30 @@ class TrainingConfig(Config):
         self._require_number("learning_rate", 0.0, above=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        plan: dimension of every field.
-        trajectory: one record a check: step, seconds, loss, dimensions, gates, parameters, bytes, events.
-        has_converged: False if max_steps ended the search.
-        model: the trained search model, its DimGrowEmbedding layer named "embedding", without the dimensions that the plan
-            leaves out: `retrain(plan, ..., transfer_from=model)` fine-tunes it.
-    """
-
-    plan: EmbeddingPlan
-    trajectory: list[dict[str, Any]]
-    has_converged: bool
-    model: keras.Model
-
-
 def search(
     fields: Sequence[Field],
     train_data: tf.data.Dataset,
     validation_data: tf.data.Dataset | None = None,
     *,
-    config: SearchConfig | None = None,
+    method: str = "dimgrow_paper",
+    parameter_budget: Budget | None = None,
+    config: Config | None = None,
     model_config: ModelConfig | None = None,
     seed: int = 0,
     checkpoint_directory: str | None = None,
     on_check: Callable[[dict[str, Any]], None] | None = None,
 ) -> SearchResult:
-    """Searches the dimension of every field by DimGrow (arXiv 2505.12683, section 4).
+    """Searches the dimension of every field.
 
     Args:
         fields: what is embedded.
         train_data: shuffled batches of ({field: int [B], or [B, L] with a combiner}, label [B]), repeated as often as
             needed. For a reproducible and resumable search its order must be the same each time (a seeded shuffle).
-        validation_data: held-out batches, measured at every checkpoint.
-        config: a SearchConfig.
+        validation_data: held-out batches, by which dimensions are judged.
+        method: a name in `METHODS`.
+        parameter_budget: the most embedding parameters that the plan may have: a share of uniform 16 (float), a number (int)
+            or bytes of the float32 tables ("64MB"). None: no budget.
+        config: settings of the method, of the class `METHODS[method].config`.
         model_config: the backbone and its sizes.
         seed: seed of everything random.
         checkpoint_directory: where the search saves itself, and goes on from if it was interrupted (same arguments).
@@ -123,49 +76,42 @@ def search(
         on_check: called with each record of the trajectory.
 
     Raises:
-        ValueError: if a budget is below the start of the search, or the gates removed every field.
+        ValueError: for an unknown method, a config of another method, a budget that is none or that the method cannot keep, or
+            a search that removed every field.
 
     Example:
         >>> fields = [Field(name="user", vocabulary_size=8, min_dim=1), Field(name="hour", vocabulary_size=24)]
         >>> ids = {"user": tf.range(512) % 8, "hour": tf.range(512) % 24}
         >>> data = tf.data.Dataset.from_tensor_slices((ids, ids["user"] % 2)).shuffle(512, seed=0).batch(64)
-        >>> config = SearchConfig(max_steps=20, check_every=10, checkpoint_every=20)  # too few to find anything
-        >>> search(fields, data, config=config).plan.dimensions["user"]
-        1
+        >>> search(fields, data, method="uniform", parameter_budget=0.5).plan.dimensions
+        {'user': 8, 'hour': 8}
     """
-    config = config or SearchConfig()
-    model_config = model_config or ModelConfig()
-    config.growth.require_room_for(tables_of(fields))
-    layer = DimGrowEmbedding(
-        fields, model_config.adapter_width, model_config.adapter, config.gate, seed=seed, name="embedding"
-    )
-    model = build_model(layer, model_config, seed)
-    model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
-    model.optimizer.build(model.trainable_variables)
-
-    growth = DimensionSearch(
-        layer, config.growth, config.check_every, config.patience_checks, config.max_steps, on_check
-    )
-    checkpoint = SearchCheckpoint(growth, validation_data, checkpoint_directory)
-    step = checkpoint.restore(model)
-    if step < config.max_steps and not growth.has_converged:
-        # An "epoch" is the time between two checkpoints, whatever the size of the data.
-        model.fit(
-            train_data.repeat().skip(step),
-            initial_epoch=step // config.checkpoint_every,
-            epochs=-(-config.max_steps // config.checkpoint_every),
-            steps_per_epoch=config.checkpoint_every,
-            callbacks=[growth, checkpoint],
-            shuffle=False,
-            verbose=0,
-        )
-    if not any((gates > 0.5).any() for gates in layer.gates()) and not any(field.min_dim for field in layer.fields):
+    if method not in METHODS:
+        near = difflib.get_close_matches(str(method), METHODS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"search: unknown method {method!r}.{hint} Methods: {', '.join(sorted(METHODS))}.")
+    chosen = METHODS[method]
+    config = chosen.config() if config is None else config
+    if not isinstance(config, chosen.config):
         raise ValueError(
-            f"After {int(model.optimizer.iterations.numpy())} steps no gate is above 0.5: the search removed every field. "
-            "Search longer (max_steps), lower gate.penalty, or keep fields with min_dim=1."
+            f"search(method={method!r}) takes a {chosen.config.__name__} as config; received a {type(config).__name__}."
         )
-    layer.settle()
-    return SearchResult(layer.plan(), growth.trajectory, growth.has_converged, model)
+    if parameter_budget is not None and not chosen.takes_budget:
+        raise ValueError(
+            f"search(method={method!r}) finds plans of whatever size and takes no parameter_budget; received "
+            f"{parameter_budget!r}. Leave it out, or use a method that keeps budgets, such as dimgrow."
+        )
+    problem = SearchProblem(
+        fields=tuple(fields),
+        train_data=train_data,
+        validation_data=validation_data,
+        max_parameters=None if parameter_budget is None else parse_budget(parameter_budget, tables_of(fields)),
+        model_config=model_config or ModelConfig(),
+        seed=seed,
+        checkpoint_directory=checkpoint_directory,
+        on_check=on_check,
+    )
+    return chosen.run(problem, config)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from serving.names import name_inputs
 
 if TYPE_CHECKING:
-    from keras_dimgrow import ModelConfig, SearchConfig, TrainingConfig
+    from keras_dimgrow import DimGrowPaperConfig, ModelConfig, TrainingConfig
 
 READERS = ("adult", "taxi", "criteo", "avazu", "csv", "tfrecord")
 
@@ -133,7 +133,7 @@ class PipelineConfig(Section):
     Args:
         name: the pipeline's name: lower case letters, digits and hyphens, a letter first (what Vertex AI accepts).
         data, features, split, evaluation: see their classes.
-        search: settings of keras_dimgrow's SearchConfig, as a plain mapping; see `make_library_configs`.
+        search: settings of keras_dimgrow's DimGrowPaperConfig, as a plain mapping; see `make_library_configs`.
         training: the same for TrainingConfig.
         model: the same for ModelConfig.
         batch_size: rows per training step, in the search and in the trainings.
@@ -169,14 +169,14 @@ class PipelineConfig(Section):
                 "predict. Remove it from features."
             )
 
-    def make_library_configs(self) -> "tuple[SearchConfig, TrainingConfig, ModelConfig]":
+    def make_library_configs(self) -> "tuple[DimGrowPaperConfig, TrainingConfig, ModelConfig]":
         """keras_dimgrow's configurations, from the sections search, training and model.
 
         Raises:
             UserError: for a key or value that they reject, or a budget that gives some field no dimension at all.
         """
         # Here, because the library imports TensorFlow, which reading a configuration should not wait for.
-        from keras_dimgrow import ModelConfig, SearchConfig, TrainingConfig
+        from keras_dimgrow import DimGrowPaperConfig, ModelConfig, TrainingConfig
 
         def make(section: str, kind):
             try:
@@ -184,7 +184,7 @@ class PipelineConfig(Section):
             except ValueError as error:
                 raise UserError(f"section {section!r}: {error}") from error
 
-        search = make("search", SearchConfig)
+        search = make("search", DimGrowPaperConfig)
         budget, num_fields = search.growth.max_total_dims, len(self.features.columns)
         if budget is not None and budget < num_fields:
             raise UserError(

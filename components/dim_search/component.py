@@ -6,7 +6,7 @@ from tfx.types import component_spec, standard_artifacts
 
 from components.artifacts import SearchReport
 from components.dim_search import executor
-from keras_dimgrow import ModelConfig, SearchConfig
+from keras_dimgrow import DimGrowPaperConfig, ModelConfig
 
 
 class DimSearchSpec(component_spec.ComponentSpec):
@@ -60,7 +60,7 @@ class DimSearch(base_component.BaseComponent):
         examples: types.BaseChannel,
         transform_graph: types.BaseChannel,
         label: str,
-        search_config: SearchConfig | None = None,
+        search_config: DimGrowPaperConfig | None = None,
         model_config: ModelConfig | None = None,
         batch_size: int = 1024,
         seed: int = 0,
@@ -72,7 +72,7 @@ class DimSearch(base_component.BaseComponent):
             examples=examples,
             transform_graph=transform_graph,
             label=label,
-            search_config=(search_config or SearchConfig()).to_json(),
+            search_config=(search_config or DimGrowPaperConfig()).to_json(),
             model_config=(model_config or ModelConfig()).to_json(),
             batch_size=batch_size,
             seed=seed,

@@ -17,7 +17,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
 from components.transformed_data import fields_of, read_split
-from keras_dimgrow import EmbeddingPlan, ModelConfig, SearchConfig, search
+from keras_dimgrow import DimGrowPaperConfig, EmbeddingPlan, ModelConfig, search
 from keras_dimgrow.report import write_report
 from keras_dimgrow.summaries import SummaryWriter
 
@@ -39,7 +39,7 @@ class Executor(base_executor.BaseExecutor):
         graph = artifact_utils.get_single_instance(input_dict["transform_graph"])
         best = artifact_utils.get_single_instance(output_dict["best_hyperparameters"])
         report = artifact_utils.get_single_instance(output_dict["search_report"])
-        config = SearchConfig.from_json(exec_properties["search_config"])
+        config = DimGrowPaperConfig.from_json(exec_properties["search_config"])
         label, batch_size, seed = (exec_properties[key] for key in ("label", "batch_size", "seed"))
 
         fields = fields_of(tft.TFTransformOutput(graph.uri), label)
@@ -88,7 +88,7 @@ def _checkpoint_directory(exec_properties: dict[str, Any], examples_uri: str) ->
     return os.path.join(exec_properties["checkpoint_directory"], digest)
 
 
-def _progress_logger(config: SearchConfig, batch_size: int, num_fields: int) -> Callable[[dict[str, Any]], None]:
+def _progress_logger(config: DimGrowPaperConfig, batch_size: int, num_fields: int) -> Callable[[dict[str, Any]], None]:
     """Logs one line a check; the record's attribute `search_progress` holds the same as numbers, for a terminal."""
     begin: list[tuple[float, int]] = []
 

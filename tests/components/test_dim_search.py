@@ -8,10 +8,10 @@ from tfx.types import channel_utils, standard_artifacts
 
 from components import DimSearch, SearchReport
 from components.dim_search.executor import Executor
-from keras_dimgrow import EmbeddingPlan, ModelConfig, SearchConfig
+from keras_dimgrow import DimGrowPaperConfig, EmbeddingPlan, ModelConfig
 from tests.components.conftest import VOCABULARY_SIZES, read_json
 
-SEARCH = SearchConfig(max_steps=300, check_every=50, checkpoint_every=100)
+SEARCH = DimGrowPaperConfig(max_steps=300, check_every=50, checkpoint_every=100)
 
 
 def exec_properties(**changes):
@@ -100,7 +100,7 @@ def test_checkpoints_are_removed_when_the_search_is_done(transform_output, tmp_p
 
 
 def test_a_budget_below_the_vocabularies_is_an_error_and_leaves_nothing(transform_output, tmp_path):
-    config = SearchConfig.from_dict({"growth": {"max_parameters": 10}})
+    config = DimGrowPaperConfig.from_dict({"growth": {"max_parameters": 10}})
 
     with pytest.raises(ValueError, match=r"max_parameters=10 is below one dimension for each of the 2 fields.* 18"):
         run_executor(transform_output, tmp_path, search_config=config.to_json())
@@ -114,7 +114,7 @@ def test_the_component_carries_its_settings_as_execution_properties():
 
     component = DimSearch(examples, graph, label="click", search_config=SEARCH, batch_size=64, code_version="abc")
 
-    assert SearchConfig.from_json(component.exec_properties["search_config"]) == SEARCH
+    assert DimGrowPaperConfig.from_json(component.exec_properties["search_config"]) == SEARCH
     assert component.exec_properties["code_version"] == "abc"
     assert component.outputs["best_hyperparameters"].type is standard_artifacts.HyperParameters
     assert component.outputs["search_report"].type is SearchReport

@@ -162,7 +162,7 @@ class KilledError(Exception):
 
 
 def search(strategy, directory=None, on_check=None):
-    config = kd.SearchConfig(
+    config = kd.DimGrowPaperConfig(
         max_steps=30,
         check_every=3,
         checkpoint_every=6,

@@ -12,12 +12,12 @@ import tensorflow as tf
 from keras_dimgrow import (
     DimensionSearch,
     DimGrowEmbedding,
+    DimGrowPaperConfig,
     Field,
     GateConfig,
     GrowthConfig,
     LazyAdam,
     ModelConfig,
-    SearchConfig,
     build_model,
     search,
 )
@@ -28,7 +28,7 @@ SMALL_MODEL = ModelConfig(adapter_width=8, hidden_units=(8,), dropout=0.1)
 LIVELY = GrowthConfig(
     grow_threshold=0.502, shrink_threshold=0.495, backoff_checks=1, revive_after_checks=2, max_revivals=3
 )
-SMALL_SEARCH = SearchConfig(
+SMALL_SEARCH = DimGrowPaperConfig(
     max_steps=60, check_every=5, checkpoint_every=10, learning_rate=2e-2, growth=LIVELY, gate=GateConfig(penalty=3e-3)
 )
 
@@ -41,8 +41,8 @@ def run(planted, config=SMALL_SEARCH, *, min_dim=0, is_shuffled=True, **options)
     )
 
 
-def replace(config: SearchConfig, **changes) -> SearchConfig:
-    return SearchConfig.from_dict(config.to_dict() | changes)
+def replace(config: DimGrowPaperConfig, **changes) -> DimGrowPaperConfig:
+    return DimGrowPaperConfig.from_dict(config.to_dict() | changes)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def assert_same_search(result, expected):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_useless_field_ends_at_zero_and_a_rank_2_interaction_grows(many_planted, seed):
     planted = many_planted
-    config = SearchConfig(
+    config = DimGrowPaperConfig(
         max_steps=800, check_every=20, checkpoint_every=200, learning_rate=1e-2, gate=GateConfig(penalty=1e-3)
     )
 
@@ -236,7 +236,7 @@ def test_every_record_keeps_the_budget(planted, budget, limit):
 
 
 def test_a_budget_below_the_start_is_refused_before_anything_is_built(planted, tmp_path):
-    config = SearchConfig(growth=GrowthConfig(max_parameters=79))
+    config = DimGrowPaperConfig(growth=GrowthConfig(max_parameters=79))
 
     with pytest.raises(ValueError, match=r"max_parameters=79 is below one dimension .* takes 80 parameters"):
         run(planted, config, checkpoint_directory=str(tmp_path / "checkpoint"))

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from keras_dimgrow import GateConfig, GrowthConfig, ModelConfig, SearchConfig, TrainingConfig
+from keras_dimgrow import DimGrowPaperConfig, GateConfig, GrowthConfig, ModelConfig, TrainingConfig
 
 CONFIGS = [
     GateConfig(penalty=1e-3, shuffle="permutation"),
     GrowthConfig(max_total_dims=40, max_parameters=None),
     ModelConfig(hidden_units=(8, 4), dropout=0.1),
-    SearchConfig(max_steps=70, gate=GateConfig(temperature=2.0), growth=GrowthConfig(max_parameters=10**7)),
+    DimGrowPaperConfig(max_steps=70, gate=GateConfig(temperature=2.0), growth=GrowthConfig(max_parameters=10**7)),
     TrainingConfig(max_epochs=3),
 ]
 
@@ -29,20 +29,20 @@ def test_json_has_sorted_keys_and_plain_types(config):
 
 
 def test_a_partial_mapping_keeps_the_defaults_of_the_rest():
-    config = SearchConfig.from_dict({"max_steps": 10, "growth": {"max_total_dims": 8}})
+    config = DimGrowPaperConfig.from_dict({"max_steps": 10, "growth": {"max_total_dims": 8}})
 
-    assert config == SearchConfig(max_steps=10, growth=GrowthConfig(max_total_dims=8))
+    assert config == DimGrowPaperConfig(max_steps=10, growth=GrowthConfig(max_total_dims=8))
 
 
 def test_a_nested_config_object_is_taken_as_it_is():
     gate = GateConfig(penalty=0.5)
 
-    assert SearchConfig.from_dict({"gate": gate}).gate is gate
+    assert DimGrowPaperConfig.from_dict({"gate": gate}).gate is gate
 
 
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        SearchConfig().max_steps = 3
+        DimGrowPaperConfig().max_steps = 3
 
 
 def test_a_config_takes_keywords_only():
@@ -53,17 +53,29 @@ def test_a_config_takes_keywords_only():
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (SearchConfig, {"max_step": 1}, r"SearchConfig: unknown key 'max_step'. Did you mean 'max_steps'\?"),
-        (SearchConfig, {"gate": {"penalti": 1}}, r"GateConfig: unknown key 'penalti'. Did you mean 'penalty'\?"),
-        (SearchConfig, {"xyz": 1}, r"unknown key 'xyz'. Known keys: check_every, checkpoint_every, gate, growth"),
-        (SearchConfig, {"gate": None}, r"SearchConfig: gate must be a mapping of settings; received gate=None"),
-        (SearchConfig, {"growth": 3}, r"SearchConfig: growth must be a mapping of settings; received growth=3"),
-        (SearchConfig, {"max_steps": 0}, r"max_steps must be an integer >= 1; received max_steps=0"),
-        (SearchConfig, {"max_steps": 1.5}, r"max_steps must be an integer >= 1; received max_steps=1.5"),
-        (SearchConfig, {"max_steps": True}, r"max_steps must be an integer >= 1; received max_steps=True"),
-        (SearchConfig, {"learning_rate": 0}, r"learning_rate must be a number > 0.0; received learning_rate=0"),
-        (SearchConfig, {"learning_rate": float("nan")}, r"learning_rate must be a number > 0.0"),
-        (SearchConfig, {"checkpoint_every": 75}, r"checkpoint_every must be a multiple of check_every=50"),
+        (
+            DimGrowPaperConfig,
+            {"max_step": 1},
+            r"DimGrowPaperConfig: unknown key 'max_step'. Did you mean 'max_steps'\?",
+        ),
+        (DimGrowPaperConfig, {"gate": {"penalti": 1}}, r"GateConfig: unknown key 'penalti'. Did you mean 'penalty'\?"),
+        (DimGrowPaperConfig, {"xyz": 1}, r"unknown key 'xyz'. Known keys: check_every, checkpoint_every, gate, growth"),
+        (
+            DimGrowPaperConfig,
+            {"gate": None},
+            r"DimGrowPaperConfig: gate must be a mapping of settings; received gate=None",
+        ),
+        (
+            DimGrowPaperConfig,
+            {"growth": 3},
+            r"DimGrowPaperConfig: growth must be a mapping of settings; received growth=3",
+        ),
+        (DimGrowPaperConfig, {"max_steps": 0}, r"max_steps must be an integer >= 1; received max_steps=0"),
+        (DimGrowPaperConfig, {"max_steps": 1.5}, r"max_steps must be an integer >= 1; received max_steps=1.5"),
+        (DimGrowPaperConfig, {"max_steps": True}, r"max_steps must be an integer >= 1; received max_steps=True"),
+        (DimGrowPaperConfig, {"learning_rate": 0}, r"learning_rate must be a number > 0.0; received learning_rate=0"),
+        (DimGrowPaperConfig, {"learning_rate": float("nan")}, r"learning_rate must be a number > 0.0"),
+        (DimGrowPaperConfig, {"checkpoint_every": 75}, r"checkpoint_every must be a multiple of check_every=50"),
         (TrainingConfig, {"max_epochs": "3"}, r"max_epochs must be an integer >= 1; received max_epochs='3'"),
         (TrainingConfig, {"patience_epochs": 0}, r"patience_epochs must be an integer >= 1"),
         (GateConfig, {"penalty": -1e-4}, r"penalty must be a number >= 0.0; received penalty=-0.0001"),

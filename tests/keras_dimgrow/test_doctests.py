@@ -12,7 +12,7 @@ import keras_dimgrow
 NAMES_WITH_EXAMPLE = (
     *("DCN", "DLRM", "FM", "IPNN", "NFM", "AutoInt", "DeepFM", "WideDeep"),
     *("DimGrowEmbedding", "PlannedEmbedding", "ShuffleGate", "RankingModel", "build_model", "ModelConfig"),
-    *("Field", "EmbeddingPlan", "GateConfig", "GrowthConfig", "SearchConfig", "TrainingConfig"),
+    *("Field", "EmbeddingPlan", "GateConfig", "GrowthConfig", "DimGrowPaperConfig", "TrainingConfig"),
     *("evaluate", "retrain", "search", "transfer_layer", "transfer_model"),
 )
 OPTIONAL = {"keras_dimgrow.report": ("jinja2", "matplotlib"), "keras_dimgrow.tfrs": ("tensorflow_recommenders",)}

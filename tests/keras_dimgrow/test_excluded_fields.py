@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from keras_dimgrow import (
     DimGrowEmbedding,
+    DimGrowPaperConfig,
     Field,
     GateConfig,
     LazyAdam,
     ModelConfig,
-    SearchConfig,
     build_model,
     search,
 )
@@ -110,7 +110,7 @@ def test_a_search_leaves_their_dimensions_alone(fields):
     ids = ids_of(fields, 512)
     labels = (ids["a"] > 2).astype("float32")
     data = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(128)
-    config = SearchConfig(max_steps=40, check_every=4, checkpoint_every=8, patience_checks=4, learning_rate=0.05)
+    config = DimGrowPaperConfig(max_steps=40, check_every=4, checkpoint_every=8, patience_checks=4, learning_rate=0.05)
 
     result = search(fields, data, config=config, model_config=ModelConfig(adapter_width=4, hidden_units=(4,)))
 

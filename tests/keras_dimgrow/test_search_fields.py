@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 
 from keras_dimgrow import (
+    DimGrowPaperConfig,
     EmbeddingPlan,
     Field,
     GateConfig,
     GrowthConfig,
     ModelConfig,
-    SearchConfig,
     TrainingConfig,
     retrain,
     search,
@@ -25,7 +25,7 @@ FIELDS = (
     Field(name="tags", vocabulary_size=16, combiner="sum", missing_id=0),
 )
 MODEL = ModelConfig(backbone="fm", adapter_width=8)
-CONFIG = SearchConfig(
+CONFIG = DimGrowPaperConfig(
     max_steps=500, check_every=20, checkpoint_every=260, learning_rate=2e-2, gate=GateConfig(penalty=1e-3)
 )
 
@@ -114,7 +114,7 @@ def test_a_budget_in_bytes_holds_at_every_check_with_the_slots_of_the_optimizer(
     growth = GrowthConfig(
         grow_threshold=0.5, shrink_threshold=0.495, backoff_checks=1, revive_after_checks=1, max_table_bytes=budget
     )
-    config = SearchConfig(max_steps=240, check_every=6, checkpoint_every=240, learning_rate=3e-2, growth=growth)
+    config = DimGrowPaperConfig(max_steps=240, check_every=6, checkpoint_every=240, learning_rate=3e-2, growth=growth)
 
     result = search(FIELDS, splits[0], config=config, model_config=MODEL, seed=0)
 
@@ -129,4 +129,4 @@ def test_a_budget_in_bytes_without_room_for_the_slots_is_refused_before_training
     growth = GrowthConfig(max_table_bytes=12 * START_PARAMETERS - 1)
 
     with pytest.raises(ValueError, match=rf"Raise max_table_bytes to at least {12 * START_PARAMETERS}"):
-        search(FIELDS, splits[0], config=SearchConfig(growth=growth), model_config=MODEL)
+        search(FIELDS, splits[0], config=DimGrowPaperConfig(growth=growth), model_config=MODEL)

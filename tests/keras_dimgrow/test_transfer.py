@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_dimgrow import (
     DimGrowEmbedding,
+    DimGrowPaperConfig,
     EmbeddingPlan,
     Field,
     GateConfig,
@@ -14,7 +15,6 @@ from keras_dimgrow import (
     LazyAdam,
     ModelConfig,
     PlannedEmbedding,
-    SearchConfig,
     SearchResult,
     TrainingConfig,
     evaluate,
@@ -34,7 +34,7 @@ FIELDS = (
     Field(name="right", vocabulary_size=SIZE, min_dim=2),
 )
 # Dimensions come and go within some tens of steps, and removed fields stay removed.
-LIVELY = SearchConfig(
+LIVELY = DimGrowPaperConfig(
     max_steps=32,
     check_every=4,
     checkpoint_every=32,

@@ -1,0 +1,11 @@
+"""Every method of `search`, one file a method."""
+
+from keras_dimgrow.methods import dimgrow_paper, uniform
+from keras_dimgrow.methods.problem import Method, SearchProblem, SearchResult
+
+METHODS: dict[str, Method] = {
+    "dimgrow_paper": Method(dimgrow_paper.DimGrowPaperConfig, dimgrow_paper.run),
+    "uniform": Method(uniform.UniformConfig, uniform.run),
+}
+
+__all__ = ["METHODS", "Method", "SearchProblem", "SearchResult"]
