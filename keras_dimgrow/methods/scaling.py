@@ -41,7 +41,7 @@ def scale_dimensions(
 
     Example:
         >>> scale_dimensions([1.0, 2.0], [(1, 16), (1, 16)], [100, 10], max_parameters=400)
-        [3, 6]
+        [3, 7]
     """
     rises = []  # (c, table, dimension from this c on)
     for i, (weight, (low, high)) in enumerate(zip(weights, bounds, strict=True)):

@@ -26,3 +26,11 @@ def steps_for(data: tf.data.Dataset, epochs: float, max_steps: int | None) -> in
     """Steps in `epochs` passes over `data` (at least 1), but `max_steps` at most."""
     steps = max(1, round(epochs * steps_per_pass(data)))
     return steps if max_steps is None else min(steps, max_steps)
+
+
+def epochs_within(data: tf.data.Dataset, max_epochs: int, max_steps: int | None) -> tuple[int, int]:
+    """Whole passes over `data`, and steps in each, that take `max_steps` at most; part of one if no pass does."""
+    steps = steps_per_pass(data)
+    if max_steps is None:
+        return max_epochs, steps
+    return max(1, min(max_epochs, max_steps // steps)), min(steps, max_steps)
