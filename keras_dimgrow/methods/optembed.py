@@ -1,6 +1,6 @@
 """OptEmbed-D: a supernet trained with random dimension masks, then an evolution (Lyu et al., arXiv 2208.04482).
 
-Only the paper's search of field-wise dimensions (section 3.3), not its pruning of single rows: plans here have a dimension
+Only the paper's search of field-wise dimensions, not its pruning of single rows: plans here have a dimension
 for each field. A supernet with full-size tables is trained while each row draws, for every field, a dimension d uniformly
 from 1 .. D and uses the first d columns of its embedding; then dimensions evolve by their loss on held-out rows with the
 weights of the supernet. The paper has no budget and neither has this method; no field is removed (d >= 1).
