@@ -1,0 +1,36 @@
+"""How many training steps a method takes: it follows from the size of the data."""
+
+import tensorflow as tf
+
+
+def steps_per_pass(data: tf.data.Dataset) -> int:
+    """Batches in one pass over `data`, counted if TensorFlow does not know.
+
+    Raises:
+        ValueError: for data without batches or without an end.
+
+    Example:
+        >>> steps_per_pass(tf.data.Dataset.range(10).batch(4))
+        3
+    """
+    steps = int(data.cardinality())
+    if steps == tf.data.UNKNOWN_CARDINALITY:
+        steps = int(data.reduce(0, lambda count, _: count + 1))
+    if steps <= 0:
+        received = "repeats for ever" if steps == tf.data.INFINITE_CARDINALITY else "has no batches"
+        raise ValueError(f"train_data must be one pass over the rows, in batches; received a dataset that {received}.")
+    return steps
+
+
+def steps_for(data: tf.data.Dataset, epochs: float, max_steps: int | None) -> int:
+    """Steps in `epochs` passes over `data` (at least 1), but `max_steps` at most."""
+    steps = max(1, round(epochs * steps_per_pass(data)))
+    return steps if max_steps is None else min(steps, max_steps)
+
+
+def epochs_within(data: tf.data.Dataset, max_epochs: int, max_steps: int | None) -> tuple[int, int]:
+    """Whole passes over `data`, and steps in each, that take `max_steps` at most; part of one if no pass does."""
+    steps = steps_per_pass(data)
+    if max_steps is None:
+        return max_epochs, steps
+    return max(1, min(max_epochs, max_steps // steps)), min(steps, max_steps)
