@@ -69,7 +69,8 @@ def test_searches_of_one_seed_are_the_same_and_a_budget_only_prunes_otherwise(pl
 
     assert bounded.plan.parameters == 24
     assert bounded.plan == bounded.plan_at(24) == free.plan_at(24)
-    assert bounded.trajectory[-1]["gates"] == free.trajectory[-1]["gates"] != other.trajectory[-1]["gates"]
+    assert bounded.trajectory[-1]["gates"] == free.trajectory[-1]["gates"]
+    assert bounded.trajectory[-1]["loss"] == free.trajectory[-1]["loss"] != other.trajectory[-1]["loss"]
 
 
 @pytest.mark.parametrize("budget", [8, 24, 70, 239])
