@@ -108,10 +108,9 @@ def train_supernet(
         dimensions: what the plan would be now, per table.
 
     Raises:
-        ValueError: if the training data repeat themselves, so that a pass never ends, or the budget holds no column.
+        ValueError: if the training data have no batch or no end, or the budget holds no column.
     """
-    if int(problem.train_data.cardinality()) == tf.data.INFINITE_CARDINALITY:
-        raise ValueError("search: train_data has no end. Pass batches of one pass, without repeat().")
+    steps_per_pass = count_batches(problem.train_data)
     # A budget that holds nothing fails here, before the training.
     keep_best_columns([np.zeros(num) for num in layer.num_columns], problem.tables, problem.max_parameters, 0.0)
     model = build_model(layer, problem.model_config, problem.seed)
@@ -141,8 +140,30 @@ def train_supernet(
             problem.on_check(trajectory[-1])
 
     callback = keras.callbacks.LambdaCallback(on_epoch_end=record)
-    model.fit(problem.train_data, epochs=config.epochs, callbacks=[callback], shuffle=False, verbose=0)
+    model.fit(
+        problem.train_data.repeat(),
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_pass,
+        callbacks=[callback],
+        shuffle=False,
+        verbose=0,
+    )
     return model, trajectory
+
+
+def count_batches(data: tf.data.Dataset) -> int:
+    """The batches of one pass: what the dataset says, or else counted.
+
+    Raises:
+        ValueError: if there is no batch, or no end.
+    """
+    num_batches = int(data.cardinality())
+    if num_batches == tf.data.UNKNOWN_CARDINALITY:
+        num_batches = int(data.reduce(np.int64(0), lambda count, _: count + 1))
+    if num_batches < 1:
+        problem = "has no end" if num_batches == tf.data.INFINITE_CARDINALITY else "has no batches"
+        raise ValueError(f"search: train_data {problem}. Pass the batches of one pass, without repeat().")
+    return num_batches
 
 
 def prune(

@@ -8,7 +8,7 @@ import pytest
 
 from keras_dimgrow import Field, GateConfig, ModelConfig, search
 from keras_dimgrow.methods.problem import SearchProblem
-from keras_dimgrow.methods.supernet import prune
+from keras_dimgrow.methods.supernet import count_batches, prune
 from keras_dimgrow.methods.supernet_gates import ShuffledSupernetEmbedding, SupernetGatesConfig
 
 MODEL = ModelConfig(adapter_width=8, hidden_units=(8,))
@@ -106,9 +106,17 @@ def test_a_budget_that_holds_no_column_is_refused_before_the_training(planted, m
         search(planted.fields, planted.batches(), method="supernet_gates", parameter_budget=7, config=CONFIG)
 
 
-def test_endless_training_data_are_refused(planted):
-    with pytest.raises(ValueError, match="train_data has no end"):
-        search(planted.fields, planted.batches().repeat(), method="supernet_gates", config=CONFIG)
+@pytest.mark.parametrize(("make", "message"), [("repeat", "has no end"), ("empty", "has no batches")])
+def test_training_data_without_an_end_or_a_beginning_are_refused(planted, make, message):
+    data = planted.batches().repeat() if make == "repeat" else planted.batches().take(0)
+
+    with pytest.raises(ValueError, match=f"train_data {message}"):
+        search(planted.fields, data, method="supernet_gates", config=CONFIG)
+
+
+def test_batches_are_counted_where_the_dataset_does_not_know(planted):
+    assert count_batches(planted.batches()) == 4
+    assert count_batches(planted.batches().filter(lambda ids, labels: True)) == 4
 
 
 def test_gates_in_training_mix_with_shuffled_columns_and_scale_them_in_inference():
