@@ -10,6 +10,7 @@ from keras_dimgrow import Field, ModelConfig, search
 from keras_dimgrow.methods.dimreg import DimRegConfig, PolarisedSupernetEmbedding, polarisation
 
 MODEL = ModelConfig(adapter_width=8, hidden_units=(8,))
+FAST_MODEL = ModelConfig(backbone="fm", adapter_width=2)  # where it only matters that there is one
 CONFIG = DimRegConfig(dimension=3)
 
 
@@ -106,7 +107,7 @@ def test_searches_of_one_seed_are_the_same_and_a_budget_only_prunes_otherwise(pl
     )
 
     def run(budget):
-        options = {"method": "dimreg", "config": CONFIG, "model_config": MODEL}
+        options = {"method": "dimreg", "config": CONFIG, "model_config": FAST_MODEL}
         return search(fields, planted.batches(), parameter_budget=budget, **options)
 
     bounded, free = run(80), run(None)

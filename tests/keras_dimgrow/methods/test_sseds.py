@@ -11,6 +11,7 @@ from keras_dimgrow.methods.sseds import SSEDSConfig, column_saliency
 from keras_dimgrow.methods.supernet import SupernetEmbedding
 
 MODEL = ModelConfig(adapter_width=8, hidden_units=(8,))
+FAST_MODEL = ModelConfig(backbone="fm", adapter_width=2)  # where it only matters that there is one
 CONFIG = SSEDSConfig(dimension=3, epochs=1)
 
 
@@ -139,7 +140,7 @@ def test_plans_of_all_budgets_walk_down_one_ranking(found, budget):
 
 def test_a_search_with_a_budget_is_the_plan_of_the_same_search_without_one(planted):
     def run(budget):
-        options = {"method": "sseds", "config": CONFIG, "model_config": MODEL, "seed": 3}
+        options = {"method": "sseds", "config": CONFIG, "model_config": FAST_MODEL, "seed": 3}
         return search(planted.fields, planted.batches(), planted.batches(), parameter_budget=budget, **options)
 
     bounded, free = run(32), run(None)

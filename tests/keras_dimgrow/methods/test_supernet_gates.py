@@ -12,6 +12,7 @@ from keras_dimgrow.methods.supernet import count_batches, prune
 from keras_dimgrow.methods.supernet_gates import ShuffledSupernetEmbedding, SupernetGatesConfig
 
 MODEL = ModelConfig(adapter_width=8, hidden_units=(8,))
+FAST_MODEL = ModelConfig(backbone="fm", adapter_width=2)  # where it only matters that there is one
 CONFIG = SupernetGatesConfig(dimension=3, epochs=2, gate=GateConfig(penalty=3e-3, cost_exponent=0.0))
 
 
@@ -62,7 +63,7 @@ def test_the_peak_is_every_full_table_with_two_slots(found):
 
 def test_searches_of_one_seed_are_the_same_and_a_budget_only_prunes_otherwise(planted):
     def run(max_parameters, seed):
-        options = {"method": "supernet_gates", "config": CONFIG, "model_config": MODEL, "seed": seed}
+        options = {"method": "supernet_gates", "config": CONFIG, "model_config": FAST_MODEL, "seed": seed}
         return search(planted.fields, planted.batches(), parameter_budget=max_parameters, **options)
 
     free, bounded, other = run(None, 0), run(24, 0), run(None, 1)
@@ -156,7 +157,7 @@ def test_fields_of_one_table_share_gates_and_limits_of_fields_hold(planted):
         Field(name="again", vocabulary_size=8, min_dim=5),
     )
     data = planted.batches().map(lambda ids, labels: (ids | {"again": ids["left"]}, labels))
-    options = {"config": CONFIG, "model_config": MODEL}
+    options = {"config": CONFIG, "model_config": FAST_MODEL}
 
     result = search(fields, data, method="supernet_gates", parameter_budget=120, **options)
     gates, dims = result.trajectory[-1]["gates"], result.plan.dimensions
