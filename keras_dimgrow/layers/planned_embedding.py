@@ -134,12 +134,19 @@ class PlannedEmbedding(keras.layers.Layer):
         )
 
     def call(self, inputs, training=None):
+        return self._adapt(self._concatenate(inputs), self.kernel.value)
+
+    def _concatenate(self, inputs) -> tf.Tensor:
+        """Q, the embeddings of all kept fields side by side, [B, sum d]."""
         kept = self.plan.kept_fields
         read = read_ids(inputs, kept, self.name, self.check_ids, columns=self.plan.fields)
         ids = {field.name: field_ids for field, field_ids in zip(kept, read, strict=True)}
         q = tf.concat([part for dim in self._fused for part in self._embed(dim, ids)], axis=1)
-        q = tf.cast(q, self.compute_dtype)
-        kernel = tf.cast(self.kernel.value, q.dtype)
+        return tf.cast(q, self.compute_dtype)
+
+    def _adapt(self, q: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The output: Q [B, sum d] through `kernel` [sum d, adapter_width]."""
+        kernel = tf.cast(kernel, q.dtype)
         if self.adapter == "joint":
             return adapters.adapt_jointly(q, kernel)
         order = self._fields_of_q

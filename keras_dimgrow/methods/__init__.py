@@ -1,14 +1,27 @@
 """Every method of `search`, one file a method."""
 
-from keras_dimgrow.methods import dimgrow_paper, log_vocabulary, mixed_dimension, optembed, random_search, uniform
+from keras_dimgrow.methods import (
+    dimgrow_paper,
+    dimreg,
+    log_vocabulary,
+    mixed_dimension,
+    optembed,
+    random_search,
+    sseds,
+    supernet_gates,
+    uniform,
+)
 from keras_dimgrow.methods.problem import Method, SearchProblem, SearchResult
 
 METHODS: dict[str, Method] = {
     "dimgrow_paper": Method(dimgrow_paper.DimGrowPaperConfig, dimgrow_paper.run),
+    "dimreg": Method(dimreg.DimRegConfig, dimreg.run),
     "log_vocabulary": Method(log_vocabulary.LogVocabularyConfig, log_vocabulary.run),
     "mixed_dimension": Method(mixed_dimension.MixedDimensionConfig, mixed_dimension.run),
     "optembed": Method(optembed.OptEmbedConfig, optembed.run, takes_budget=False),
     "random": Method(random_search.RandomConfig, random_search.run),
+    "sseds": Method(sseds.SSEDSConfig, sseds.run),
+    "supernet_gates": Method(supernet_gates.SupernetGatesConfig, supernet_gates.run),
     "uniform": Method(uniform.UniformConfig, uniform.run),
 }
 
