@@ -16,6 +16,9 @@ from keras_dimgrow.models import build_model
 
 logger = logging.getLogger(__name__)
 
+PAPER_ALPHA_EVERY = 10  # section 3.7
+PAPER_ALPHA_STEPS = 2000  # one in 10 of the 20,000 steps in which the paper's temperature falls
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoDimConfig(Config):
@@ -28,7 +31,9 @@ class AutoDimConfig(Config):
         simultaneous: the paper's AutoDim-s: alpha and weights learn from the same training batch, in one step. False:
             alpha learns from validation batches (Algorithm 1 with xi = 0).
         candidates: dimensions to choose from, ascending; section 3.2.
-        alpha_every: f, steps of the weights between two of alpha; section 3.7. Without effect if `simultaneous`.
+        alpha_every: f, steps of the weights for one of alpha; 10 in the paper (section 3.7). None: 10 in searches of 20,000
+            steps or more, and down to 1 in shorter ones, so that alpha gets the paper's 2,000 steps or as many as there
+            are: few steps of alpha choose by chance. Without effect if `simultaneous`.
         pretrain: share of the steps in which only the weights learn, all candidates weighted alike (section 2.3.1; the
             paper gives no length).
         epochs: passes over the training data.
@@ -49,7 +54,7 @@ class AutoDimConfig(Config):
     transformation: str = "linear"
     simultaneous: bool = False
     candidates: tuple[int, ...] = (2, 8, 16, 24, 32)
-    alpha_every: int = 10
+    alpha_every: int | None = None
     pretrain: float = 0.2
     epochs: int = 3
     max_steps: int | None = None
@@ -67,9 +72,10 @@ class AutoDimConfig(Config):
         is_valid = is_tuple and all(type(dim) is int and dim >= 1 for dim in self.candidates)
         is_valid = is_valid and all(a < b for a, b in itertools.pairwise(self.candidates))
         self._require("candidates", is_valid, "a non-empty, ascending tuple of integers >= 1")
-        for key in ("alpha_every", "epochs", "check_every"):
+        for key in ("epochs", "check_every"):
             self._require_int(key, 1)
-        self._require_int("max_steps", 1, optional=True)
+        for key in ("alpha_every", "max_steps"):
+            self._require_int(key, 1, optional=True)
         self._require_number("pretrain", 0.0, 1.0)
         self._require("pretrain", self.pretrain < 1.0, "a share < 1.0: after pretraining, alpha is to learn")
         self._require_number("learning_rate", 0.0, above=True)
@@ -94,8 +100,10 @@ def run(problem: SearchProblem, config: AutoDimConfig) -> SearchResult:
     """
     validation_data = None if config.simultaneous else problem.require_validation_data("autodim")
     if problem.checkpoint_directory is not None:
-        logger.warning("autodim keeps no checkpoints; checkpoint_directory=%r is not used", problem.checkpoint_directory)
-    num_steps = _num_steps(problem.train_data, config)
+        logger.warning(
+            "autodim keeps no checkpoints; checkpoint_directory=%r is not used", problem.checkpoint_directory
+        )
+    num_steps = num_steps_of(problem.train_data, config)
     layer = AutoDimEmbedding(
         problem.fields,
         [candidates_of(table, config.candidates) for table in problem.tables],
@@ -109,11 +117,12 @@ def run(problem: SearchProblem, config: AutoDimConfig) -> SearchResult:
     model = build_model(layer, problem.model_config, problem.seed)
     training = AutoDimTraining(problem, model, config.learning_rate, config.alpha_learning_rate)
     num_pretraining = int(config.pretrain * num_steps)
+    alpha_every = alpha_every_of(num_steps - num_pretraining, config)
     validation_batches = None if validation_data is None else shuffled_forever(validation_data, problem.seed)
     for step, batch in enumerate(problem.train_data.repeat().take(num_steps)):
         layer.temperature.assign(temperature_at(step - num_pretraining, num_steps - num_pretraining, config))
         is_pretraining = step < num_pretraining
-        if validation_batches is not None and not is_pretraining and (step - num_pretraining) % config.alpha_every == 0:
+        if validation_batches is not None and not is_pretraining and (step - num_pretraining) % alpha_every == 0:
             training.update_alpha(next(validation_batches))
         training.train(batch, with_alpha=config.simultaneous and not is_pretraining)
         if (step + 1) % config.check_every == 0 or step + 1 == num_steps:
@@ -123,7 +132,8 @@ def run(problem: SearchProblem, config: AutoDimConfig) -> SearchResult:
     return SearchResult(
         problem.plan(layer.dimensions()),
         trajectory,
-        has_converged=all(record["dimensions"] == trajectory[-1]["dimensions"] for record in last_tenth),
+        has_converged=len(trajectory) > 1
+        and all(record["dimensions"] == trajectory[-1]["dimensions"] for record in last_tenth),
         peak_table_bytes=training.table_bytes,
     )
 
@@ -145,6 +155,13 @@ def candidates_of(table: Field, candidates: tuple[int, ...]) -> tuple[int, ...]:
     return allowed
 
 
+def alpha_every_of(num_steps: int, config: AutoDimConfig) -> int:
+    """f, how many steps of the weights come with one of alpha, in a search of `num_steps` after pretraining."""
+    if config.alpha_every is not None:
+        return config.alpha_every
+    return min(PAPER_ALPHA_EVERY, max(1, num_steps // PAPER_ALPHA_STEPS))
+
+
 def temperature_at(t: int, num_steps: int, config: AutoDimConfig) -> float:
     """tau = max(min_temperature, 1 - annealing * t) of section 3.2, t steps after pretraining; infinite before.
 
@@ -160,7 +177,12 @@ def temperature_at(t: int, num_steps: int, config: AutoDimConfig) -> float:
     return max(config.min_temperature, 1.0 - annealing * t)
 
 
-def _num_steps(train_data: tf.data.Dataset, config: AutoDimConfig) -> int:
+def num_steps_of(train_data: tf.data.Dataset, config: AutoDimConfig) -> int:
+    """Training steps of a search: `epochs` passes, `max_steps` at most. Data of unknown length are counted, in one pass.
+
+    Raises:
+        ValueError: for data without batches, or endless data without `max_steps`.
+    """
     num_batches = int(train_data.cardinality())
     if num_batches == tf.data.INFINITE_CARDINALITY:
         if config.max_steps is None:

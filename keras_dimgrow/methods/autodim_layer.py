@@ -192,6 +192,4 @@ class AutoDimEmbedding(keras.layers.Layer):
         return sum(int(np.prod(table.shape)) for table in self.tables)
 
     def compute_output_shape(self, input_shape: Mapping) -> tuple:
-        return adapters.adapted_shape(
-            batch_size_of(input_shape), self.adapter, len(self.fields), self.adapter_width
-        )
+        return adapters.adapted_shape(batch_size_of(input_shape), self.adapter, len(self.fields), self.adapter_width)

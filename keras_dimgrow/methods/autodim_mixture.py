@@ -3,7 +3,7 @@
 BatchNorm after a linear map needs the map's output on no row: with x of mean m and covariance S, `W^T x + b` has mean
 `W^T m + b` and variance `diag(W^T S W)`. So the sum over the candidates of a field,
 
-    sum_n p_n (W_n^T x + b_n - mean) / sqrt(variance_n + epsilon) = (sum_n p_n W_n diag(1 / sqrt(variance_n + epsilon)))^T (x - m),
+    sum_n p_n (W_n^T x + b_n - mean_n) / s_n = (sum_n p_n W_n diag(1 / s_n))^T (x - m),  s_n = sqrt(variance_n + epsilon),
 
 is one matrix for each field and step, and the bias, which BatchNorm takes away again, is no parameter. This is exact, and
 spares the [B, F, N, d_N] numbers of the transformed candidates.
@@ -40,7 +40,9 @@ def column_ranges(candidates: Sequence[int], is_sharing: bool) -> list[tuple[int
         ([(0, 2), (0, 4)], [(0, 2), (2, 6)])
     """
     ends = np.cumsum(candidates).tolist()
-    return [(0 if is_sharing else end - dim, dim if is_sharing else end) for dim, end in zip(candidates, ends, strict=True)]
+    return [
+        (0 if is_sharing else end - dim, dim if is_sharing else end) for dim, end in zip(candidates, ends, strict=True)
+    ]
 
 
 def linear_mixture(
@@ -54,17 +56,16 @@ def linear_mixture(
         p: weights of the candidates, [F, N].
         ranges: the columns of each candidate (`column_ranges`).
     """
-    is_sharing = all(start == 0 for start, _ in ranges)
-    covariance = _covariance(centred) if is_sharing else None
     columns = centred.shape[-1]
+    if all(start == 0 for start, _ in ranges):  # shared columns: one covariance has those of all candidates
+        covariance = _covariance(centred)
+        covariances = [covariance[:, start:end, start:end] for start, end in ranges]
+    else:
+        covariances = [_covariance(centred[:, :, start:end]) for start, end in ranges]
     scaled = []
-    for index, (kernel, (start, end)) in enumerate(zip(kernels, ranges, strict=True)):
-        if is_sharing:
-            candidate_covariance = covariance[:, start:end, start:end]
-        else:
-            candidate_covariance = _covariance(centred[:, :, start:end])
+    for index, (kernel, covariance, (start, end)) in enumerate(zip(kernels, covariances, ranges, strict=True)):
         # Rounding must not make a variance of nearly 0 negative.
-        variance = tf.nn.relu(tf.reduce_sum(kernel * tf.matmul(candidate_covariance, kernel), axis=1))
+        variance = tf.nn.relu(tf.reduce_sum(kernel * tf.matmul(covariance, kernel), axis=1))
         scale = p[:, index, tf.newaxis] * tf.math.rsqrt(variance + EPSILON)
         scaled.append(tf.pad(kernel * scale[:, tf.newaxis, :], [[0, 0], [start, columns - end], [0, 0]]))
     return tf.add_n(scaled)

@@ -1,5 +1,6 @@
 """How AutoDim's weights and architectural weights learn, in turns or together (section 2.3, Algorithm 1)."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,15 +21,21 @@ def shuffled_forever(validation_data: tf.data.Dataset, seed: int) -> Iterator:
     """The batches again and again, in an order shuffled over 16 batches; not by tf.data, which reads the global seed.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: at once, if there are none.
     """
-    rng = np.random.default_rng(seed)
-    held = []
-    for batch in validation_data.repeat():
+    batches = _shuffled(validation_data.repeat(), np.random.default_rng(seed))
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("autodim: validation_data has no batches. Pass at least one batch of rows.")
+    return itertools.chain([first], batches)
+
+
+def _shuffled(batches: tf.data.Dataset, rng: np.random.Generator) -> Iterator:
+    held: list = []
+    for batch in batches:
         held.append(batch)
         if len(held) == SHUFFLED_BATCHES:
             yield held.pop(int(rng.integers(len(held))))
-    raise ValueError("autodim: validation_data has no batches. Pass at least one batch of rows.")
 
 
 class AutoDimTraining:
@@ -41,9 +48,7 @@ class AutoDimTraining:
         alpha_learning_rate: of Adam for alpha.
     """
 
-    def __init__(
-        self, problem: SearchProblem, model: RankingModel, learning_rate: float, alpha_learning_rate: float
-    ):
+    def __init__(self, problem: SearchProblem, model: RankingModel, learning_rate: float, alpha_learning_rate: float):
         self.problem = problem
         self.model = model
         self.layer = model.embedding
@@ -99,7 +104,7 @@ class AutoDimTraining:
         layer = self.layer
         plan = self.problem.plan(layer.dimensions())
         by_table = zip(self.problem.tables, layer.architectural_weights(), strict=True)
-        alphas = {table.table_key: [round(float(a), 4) for a in alpha] for table, alpha in by_table}
+        alphas = {table.table_key: [round(float(a), 6) for a in alpha] for table, alpha in by_table}
         record = {
             "step": step,
             "seconds": round(time.monotonic() - self._begin, 3),
