@@ -1,19 +1,10 @@
 """Every method of `search`, one file a method."""
 
-from keras_dimgrow.methods import (
-    dimgrow_paper,
-    dimreg,
-    log_vocabulary,
-    mixed_dimension,
-    optembed,
-    random_search,
-    sseds,
-    supernet_gates,
-    uniform,
-)
+from keras_dimgrow.methods import ((, autodim, dimgrow_paper, uniform)
 from keras_dimgrow.methods.problem import Method, SearchProblem, SearchResult
 
 METHODS: dict[str, Method] = {
+    "autodim": Method(autodim.AutoDimConfig, autodim.run, takes_budget=False),
     "dimgrow_paper": Method(dimgrow_paper.DimGrowPaperConfig, dimgrow_paper.run),
     "dimreg": Method(dimreg.DimRegConfig, dimreg.run),
     "log_vocabulary": Method(log_vocabulary.LogVocabularyConfig, log_vocabulary.run),
