@@ -35,12 +35,12 @@ def neighbours(
         >>> neighbours(curves, [100, 10], 120, [0, 0], [1, 2])
         [array([0, 2])]
     """
-    dimensions = np.asarray(dimensions, np.int64)
-    held = np.maximum(dimensions, 1) * np.asarray(costs, np.int64)
+    chosen = np.asarray(dimensions, np.int64)
+    held = np.maximum(chosen, 1) * np.asarray(costs, np.int64)
     dearest = [int(i) for i in np.argsort(-held, kind="stable") if held[i] > _MIN_COST_SHARE * budget]
     found: list[np.ndarray] = []
     for i in dearest[:num_expensive]:
-        for forced in (dimensions[i] + 1, dimensions[i] - 1):
+        for forced in (chosen[i] + 1, chosen[i] - 1):
             least = np.array(minimum, np.int64)
             is_possible = least[i] <= forced < len(utilities[i])
             least[i] = forced
@@ -48,6 +48,6 @@ def neighbours(
                 continue
             curves = [curve[: forced + 1] if table == i else curve for table, curve in enumerate(utilities)]
             neighbour = allocate(curves, costs, budget, least.tolist())
-            if not any(np.array_equal(neighbour, other) for other in (dimensions, *found)):
+            if not any(np.array_equal(neighbour, other) for other in (chosen, *found)):
                 found.append(neighbour)
     return found
