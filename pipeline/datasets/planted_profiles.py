@@ -31,16 +31,12 @@ class PlantedField:
     partner: str | None = None
 
 
-def _pair(number: int, rank: int, sizes: tuple[int, int], strength: float, zipf: tuple[float, float] = (0.5, 0.5)):
-    names = f"rank{rank}_{number}", f"rank{rank}_{number + 1}"
+def _pairs(rank: int, sizes: tuple[int, ...], strength: float, zipf: tuple[float, float] = (0.5, 0.5)):
+    names = [f"rank{rank}_{i}" for i in range(len(sizes))]
     return [
-        PlantedField(names[i], sizes[i], "interacting", rank, zipf[i], strength, partner=names[1 - i]) for i in (0, 1)
+        PlantedField(name, size, "interacting", rank, zipf[i % 2], strength, partner=names[i ^ 1])
+        for i, (name, size) in enumerate(zip(names, sizes, strict=True))
     ]
-
-
-def _pairs(rank: int, sizes: tuple[int, ...], strength: float) -> list[PlantedField]:
-    pairs = enumerate(zip(sizes[::2], sizes[1::2], strict=True))
-    return [field for i, pair in pairs for field in _pair(2 * i, rank, pair, strength)]
 
 
 def _linear(sizes: tuple[int, ...], strength: float, zipf: float = 0.5) -> list[PlantedField]:
@@ -66,33 +62,24 @@ def _correlated(*sources: tuple[PlantedField, int]) -> list[PlantedField]:
 
 
 def _planted() -> list[PlantedField]:
-    rank4 = _pair(0, 4, (2400, 300), 1.5, (0.9, 0.5))
-    rank2 = _pair(0, 2, (500, 300), 1.05, (0.7, 0.5))
-    useful = [*rank4, *rank2, *_linear((600,), 0.5, zipf=0.7)]
-    redundant = [*_duplicates(rank2[0]), *_correlated((rank4[0], 300))]
-    return [*useful, *_useless((12, 5200), zipf=1.0), *redundant]
+    rank4 = _pairs(4, (3000, 25), 1.7, (1.3, 0.8))
+    rank2 = _pairs(2, (800, 25), 1.15, (1.3, 0.8))
+    redundant = [*_duplicates(rank2[0]), *_correlated((rank4[0], 200))]
+    return [*rank4, *rank2, *_linear((800,), 0.5, zipf=0.7), *_useless((12, 5900), zipf=1.0), *redundant]
 
 
 def _planted39() -> list[PlantedField]:
-    rank6 = _pair(0, 6, (30_000, 200), 1.02, (1.1, 0.5))
-    rank4 = _pair(0, 4, (50_000, 1000), 0.84, (1.1, 0.7))
-    rank3 = _pair(0, 3, (20_000, 100), 0.72, (1.05, 0.5))
-    rank2 = [*_pair(0, 2, (40_000, 60), 0.6, (1.1, 0.5)), *_pair(2, 2, (3000, 500), 0.6, (0.9, 0.7))]
-    rank1 = [*_pair(0, 1, (8000, 30), 0.42, (1.0, 0.5)), *_pair(2, 1, (400, 15), 0.42)]
-    linear = [*_linear((30_000, 2500), 0.3, zipf=1.05), *_linear_from(2, (600, 80, 24, 4), 0.25)]
-    large = (305_000, 180_000, 95_000, 52_000, 12_000)
-    useless = [*_useless(large, zipf=1.05), *_useless_from(len(large), (1500, 350, 100, 40, 18, 10, 6, 4))]
-    duplicates = _duplicates(rank4[0], rank2[2], rank1[2])
-    correlated = _correlated((rank6[0], 30_000), (rank3[0], 5000), (linear[0], 600))
+    large_and_small = 1.25, 0.8
+    rank6 = _pairs(6, (30_000, 40), 1.4, large_and_small)
+    rank4 = _pairs(4, (50_000, 60), 1.15, large_and_small)
+    rank3 = _pairs(3, (20_000, 25), 1.0, large_and_small)
+    rank2 = _pairs(2, (40_000, 30), 0.85, large_and_small)
+    rank1 = _pairs(1, (8000, 15), 0.6, large_and_small)
+    linear = _linear((30_000, 2500, 600, 80, 24, 10, 4), 0.27, zipf=1.05)
+    useless = _useless((306_000, 200_000, 130_000, 80_000, 28_000, 1500, 350, 100, 40, 18, 10, 8, 6, 5, 4), zipf=1.05)
+    duplicates = _duplicates(rank3[0], rank1[0], rank2[1])
+    correlated = _correlated((rank6[0], 30_000), (rank4[0], 10_000), (rank3[0], 5000), (linear[0], 600))
     return [*rank6, *rank4, *rank3, *rank2, *rank1, *linear, *useless, *duplicates, *correlated]
-
-
-def _linear_from(first: int, sizes: tuple[int, ...], strength: float) -> list[PlantedField]:
-    return [PlantedField(f"linear_{first + i}", size, "linear", 1, 0.5, strength) for i, size in enumerate(sizes)]
-
-
-def _useless_from(first: int, sizes: tuple[int, ...]) -> list[PlantedField]:
-    return [PlantedField(f"useless_{first + i}", size, "useless") for i, size in enumerate(sizes)]
 
 
 def _small() -> list[PlantedField]:

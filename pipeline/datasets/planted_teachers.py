@@ -53,7 +53,7 @@ class Teacher(abc.ABC):
             logits = logits + field.strength * latents[field.name][:, 0]
         return logits
 
-    def _draw(self, rng: np.random.Generator) -> None:
+    def _draw(self, rng: np.random.Generator) -> None:  # noqa: B027 - only one form draws anything
         """Draws what the form needs."""
 
     def _strengths(self) -> list[float]:
