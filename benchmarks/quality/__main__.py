@@ -48,7 +48,6 @@ def main(arguments: list[str] | None = None) -> int:
     for name in missing:
         console.print(f"{name}: skipped, this version of keras_dimgrow has no such method", style="yellow")
     try:
-        laboratory.warm_up()
         if options.transfer:
             return _compare_transfer(options, laboratory, specs, schedule, about, console)
         return _compare(options, laboratory, specs, schedule, about, console)

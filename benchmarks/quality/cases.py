@@ -1,7 +1,7 @@
 """One search or one training, timed, and taken from the store where it is finished already."""
 
 import dataclasses
-import gc
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -105,8 +105,9 @@ class Laboratory:
         """The plan with these dimensions."""
         return kd.EmbeddingPlan.from_dimensions(self.data.fields, dimensions)
 
-    def warm_up(self) -> None:
-        """Trains a few batches, or the first case would be charged for the start of TensorFlow."""
+    @functools.cached_property
+    def _is_warm(self) -> bool:
+        """Trains a few batches, or the first case that is run would be charged for the start of TensorFlow."""
         batches = self.data.train_batches(self.batch_size, seed=0).take(3)
         kd.retrain(
             kd.EmbeddingPlan.uniform(self.data.fields, 1),
@@ -114,7 +115,9 @@ class Laboratory:
             batches,
             config=dataclasses.replace(self.training, max_epochs=1),
             model_config=self.model,
+            seed=0,
         )
+        return True
 
     def _key(self, kind: str, code: str, model: kd.ModelConfig | None = None) -> dict[str, Any]:
         return {
@@ -127,13 +130,12 @@ class Laboratory:
 
     def _finish(self, key: dict[str, Any], name: str, run: Callable, *arguments) -> dict[str, Any]:
         result = self.store.load(key)
-        if result is None:
+        if result is None and self._is_warm:
             result = dataclasses.asdict(run(*arguments))
             self.store.save(key, result)
             measured = result.get("note") or (f"AUC {result['auc']:.4f}" if "auc" in result else "")
             self.report(f"{name}: {result['seconds']:.1f} s{'; ' if measured else ''}{measured}")
-            keras.utils.clear_session()
-            gc.collect()
+            keras.utils.clear_session()  # collects garbage as well: models refer to themselves, and tables are large
         return result
 
     def _search(self, spec: MethodSpec, budget: float | None, seed: int) -> Found:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from keras_dimgrow.report.formats import compact
 from keras_dimgrow.report.svg import REFERENCE, add_axes, drawing, new_figure, to_svg
 
-SIZE = (1080, 420)
+WIDE, NARROW = (1080, 420), (540, 300)  # CSS pixels
 # Each method's colour on light and on dark ground (Okabe and Ito, darkened and lightened); a marker of its own keeps
 # methods apart where colours do not.
 PALETTE = (
@@ -62,6 +62,8 @@ def chart(
     series: Sequence[Series],
     *,
     y_label: str,
+    x_limits: tuple[float, float],
+    size: tuple[int, int] = NARROW,
     curve: Sequence[Point] = (),
     reference: float | None = None,
     is_log: bool = False,
@@ -73,6 +75,8 @@ def chart(
         name: unique on the page.
         series: the methods, which get colours and markers in their order.
         y_label: what y is.
+        x_limits: fewest and most parameters, the same in all charts of a page.
+        size: WIDE or NARROW.
         curve: of uniform dimensions, a dashed grey line with its points marked.
         reference: value of uniform 16, a dashed line.
         is_log: whether y is logarithmic as well.
@@ -82,9 +86,10 @@ def chart(
 
     number = FuncFormatter(lambda value, _: compact(value))
     with drawing(name):
-        figure = new_figure(*SIZE)
+        figure = new_figure(*size)
         axes = add_axes(figure, left=64, right=14, top=12, bottom=44)
         axes.set_xscale("log")
+        axes.set_xlim(x_limits[0] / 1.2, x_limits[1] * 1.2)
         if is_log:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -23,7 +23,7 @@ def read_npz(path: str) -> Data:
         raise ValueError(f"--data {path}: no such file. Choose planted, planted39, adult, taxi or an .npz file.")
     try:
         file = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not an .npz file ({error}). Write it with numpy.savez.") from error
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise ValueError(

@@ -8,7 +8,7 @@ import jinja2
 
 from benchmarks.harness import middle, spread
 from benchmarks.quality import charts
-from benchmarks.quality.charts import Point, Series
+from benchmarks.quality.charts import WIDE, Point, Series
 from benchmarks.quality.musts import Measured
 from benchmarks.quality.results import ORACLE, Group, Results
 from benchmarks.quality.tables import Table
@@ -73,12 +73,14 @@ def _charts(results: Results, methods: Sequence[str]) -> list[dict[str, Any]]:
     auc = _series(results, methods, lambda group: (group.auc.mean, group.auc.error))
     searched = _series(results, methods, lambda group: (results.search_ratio(group), 0.0), trained_only=True)
     memory = _series(results, methods, lambda group: (max(row.peak_embedding_bytes for row in group.rows) / 2**20, 0.0))
+    sizes = [row.parameters for row in results.rows]
+    x_limits = (min(sizes), max(sizes))
     charts_ = [
         {
             "title": "AUC on the test rows",
             "text": "Mean and standard error over searches and trainings. Grey: uniform dimensions 1 to 16. "
             "Vertical lines: the budgets.",
-            "svg": charts.chart("auc", auc, y_label="AUC", curve=curve, budgets=budgets),
+            "svg": charts.chart("auc", auc, y_label="AUC", x_limits=x_limits, size=WIDE, curve=curve, budgets=budgets),
         }
     ]
     if any(series.points for series in searched):
@@ -88,7 +90,7 @@ def _charts(results: Results, methods: Sequence[str]) -> list[dict[str, Any]]:
                 "text": "Seconds of the search, race included, over those of one training of uniform 16 to convergence "
                 "(dashed). Rules search nothing.",
                 "svg": charts.chart(
-                    "time", searched, y_label="search / training of uniform 16", reference=1.0, is_log=True
+                    "time", searched, y_label="search / uniform 16", x_limits=x_limits, reference=1.0, is_log=True
                 ),
             }
         )
@@ -97,7 +99,7 @@ def _charts(results: Results, methods: Sequence[str]) -> list[dict[str, Any]]:
         {
             "title": "Peak memory of the embeddings",
             "text": "Most MiB in tables and optimizer slots, while searching or while training the plan. Dashed: uniform 16.",
-            "svg": charts.chart("memory", memory, y_label="MiB", reference=reference, is_log=True),
+            "svg": charts.chart("memory", memory, y_label="MiB", x_limits=x_limits, reference=reference, is_log=True),
         }
     )
     return charts_

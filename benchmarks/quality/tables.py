@@ -60,8 +60,9 @@ def with_error(value: Estimate, sign: str = "") -> str:
 
 
 def _row(results: Results, group: Group, parameters: float | None) -> list[str]:
-    over_rule = results.over_rule(group) if group.budget is not None else None
-    over_uniform, agreement = results.over_uniform(group), group.correlation
+    over_rule = "" if group.budget is None else _over_rule(results, group)
+    over_uniform = None if group.method.startswith("uniform ") else results.over_uniform(group)
+    agreement = group.correlation
     is_searched = not group.is_rule
     return [
         group.method,
@@ -69,13 +70,21 @@ def _row(results: Results, group: Group, parameters: float | None) -> list[str]:
         "" if parameters is None else f"{group.mean('parameters') / parameters:.3f}",
         with_error(group.auc),
         f"{group.mean('log_loss'):.4f}",
-        "" if over_rule is None else with_error(over_rule, "+"),
+        over_rule,
         "" if over_uniform is None else f"{over_uniform:+.4f}",
         f"{results.search_ratio(group):.2f}" if is_searched else "",
         f"{results.search_ratio(group, with_race=False):.2f}" if is_searched else "",
         in_bytes(max(row.peak_embedding_bytes for row in group.rows)),
         f"{agreement:.2f}" if is_searched and agreement is not None else "",
     ]
+
+
+def _over_rule(results: Results, group: Group) -> str:
+    """AUC minus that of the best simple rule, in words where it is that rule."""
+    rule, over_rule = results.best_rule(group.budget), results.over_rule(group)
+    if rule is None or over_rule is None:
+        return "no rule fits"
+    return "best rule" if rule.method == group.method else with_error(over_rule, "+")
 
 
 def _notes(results: Results, budget: float | None) -> list[str]:
