@@ -22,14 +22,15 @@ SEED = 0
 class Figure:
     """One line of the table: a measured number, what it must not exceed and what it should reach.
 
-    `value` computes it from one round's results {case: {measurement: number}}; the table shows the median of all rounds and
-    their range, or, where a round is a seed (`is_mean`), their mean and its standard error.
+    `value` computes it from one round's results {case: {measurement: number}}, None where a benchmark gives the numbers to
+    `conclude` itself; the table shows the median of all rounds and their range, or, where a round is a seed (`is_mean`),
+    their mean and its standard error.
     """
 
     name: str
     must: float
     aim: float
-    value: Callable[[Mapping[str, Mapping[str, float]]], float]
+    value: Callable[[Mapping[str, Mapping[str, float]]], float] | None = None
     is_mean: bool = False
 
 
@@ -58,11 +59,16 @@ def main(file: str, title: str, cases: Mapping[str, Callable[[], dict[str, float
         rounds.append({case: _run_case(file, case, index) for case in cases})
         console.print(f"round {index + 1}: {json.dumps(rounds[-1])}", style="dim")
     measured = {figure.name: sorted(figure.value(results) for results in rounds) for figure in figures}
-    failed = _print_table(console, figures, measured)
 
     name = os.path.splitext(os.path.basename(file))[0]
     output = arguments.output or os.path.join("runs", "benchmarks", f"{name}.json")
     write_json(output, {"title": title, "machine": machine, "figures": measured, "rounds": rounds})
+    return conclude(console, figures, measured)
+
+
+def conclude(console, figures: Sequence[Figure], measured: Mapping[str, Sequence[float]]) -> int:
+    """Prints the table of figures and, last, how many musts hold; returns the exit status."""
+    failed = _print_table(console, figures, measured)
     short = f"; short: {', '.join(failed)}" if failed else ""
     console.print(f"musts: {len(figures) - len(failed)} of {len(figures)} hold{short}")
     return 1 if failed else 0
@@ -94,19 +100,28 @@ def _run_case(file: str, case: str, index: int) -> dict[str, float]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def _print_table(console, figures: Sequence[Figure], measured: Mapping[str, list[float]]) -> list[str]:
+def middle(figure: Figure, values: Sequence[float]) -> float:
+    """The number that is held against the must."""
+    return statistics.mean(values) if figure.is_mean else statistics.median(values)
+
+
+def spread(figure: Figure, values: Sequence[float]) -> str:
+    """The range of the values or, of a mean, its standard error."""
+    if figure.is_mean and len(values) > 1:
+        return f"se {statistics.stdev(values) / len(values) ** 0.5:.2g}"
+    return f"{min(values):.3g} .. {max(values):.3g}"
+
+
+def _print_table(console, figures: Sequence[Figure], measured: Mapping[str, Sequence[float]]) -> list[str]:
     table = rich.table.Table("figure")
     for heading in ("must", "aim", "measured", "spread"):
         table.add_column(heading, justify="right")
     failed = []
     for figure in figures:
         values = measured[figure.name]
-        middle = statistics.mean(values) if figure.is_mean else statistics.median(values)
-        if middle > figure.must:
+        if middle(figure, values) > figure.must:
             failed.append(figure.name)
-        spread = f"{values[0]:.3g} .. {values[-1]:.3g}"
-        if figure.is_mean and len(values) > 1:
-            spread = f"se {statistics.stdev(values) / len(values) ** 0.5:.2g}"
-        table.add_row(figure.name, f"<= {figure.must:g}", f"<= {figure.aim:g}", f"{middle:.3g}", spread)
+        limits = (f"<= {figure.must:.4g}", f"<= {figure.aim:.4g}")
+        table.add_row(figure.name, *limits, f"{middle(figure, values):.3g}", spread(figure, values))
     console.print(table)
     return failed
