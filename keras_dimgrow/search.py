@@ -17,6 +17,7 @@ from keras_dimgrow.methods import METHODS, SearchProblem, SearchResult
 from keras_dimgrow.models import ModelConfig, RankingModel, build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
+from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.transfer import transfer_model
 
 
@@ -26,8 +27,9 @@ class TrainingConfig(Config):
 
     Args:
         max_epochs: passes over the training data at most.
+        checks_per_epoch: validations in each pass: click data is often learned within one or two.
         patience_epochs: training stops when validation log loss has not improved for this many epochs, and the weights
-            of the best epoch are kept.
+            of the best check are kept.
         learning_rate: of LazyAdam.
 
     Example:
@@ -36,12 +38,13 @@ class TrainingConfig(Config):
     """
 
     max_epochs: int = 20
+    checks_per_epoch: int = 4
     patience_epochs: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
 
     def __post_init__(self) -> None:
-        self._require_int("max_epochs", 1)
-        self._require_int("patience_epochs", 1)
+        for key in ("max_epochs", "checks_per_epoch", "patience_epochs"):
+            self._require_int(key, 1)
         self._require_number("learning_rate", 0.0, above=True)
 
 
@@ -120,7 +123,7 @@ class TrainingResult:
 
     model: keras.Model
     validation: Evaluation | None
-    num_epochs: int
+    num_epochs: float
 
 
 def retrain(
@@ -172,18 +175,26 @@ def retrain(
                 f"{plan.dimensions}. Fine-tune with the plan and the model of one SearchResult, or train from scratch."
             )
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
+    # What `fit` calls an epoch is the time between two checks.
+    num_steps = steps_per_pass(train_data)
+    num_checks = 1 if validation_data is None else min(config.checks_per_epoch, num_steps)
+    steps_per_check = -(-num_steps // num_checks)
+    checks_per_epoch = -(-num_steps // steps_per_check)
     callbacks = []
     if validation_data is not None:
         callbacks.append(
-            keras.callbacks.EarlyStopping("val_loss", patience=config.patience_epochs, restore_best_weights=True)
+            keras.callbacks.EarlyStopping(
+                "val_loss", patience=config.patience_epochs * checks_per_epoch, restore_best_weights=True
+            )
         )
     history = model.fit(
-        train_data,
+        train_data.repeat(),
         validation_data=validation_data,
-        epochs=config.max_epochs,
+        steps_per_epoch=steps_per_check,
+        epochs=config.max_epochs * checks_per_epoch,
         callbacks=callbacks,
         shuffle=False,
         verbose=0,
     )
     validation = None if validation_data is None else evaluate(model, validation_data)
-    return TrainingResult(model, validation, len(history.epoch))
+    return TrainingResult(model, validation, len(history.epoch) * steps_per_check / num_steps)

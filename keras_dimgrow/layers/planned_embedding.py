@@ -61,7 +61,8 @@ class PlannedEmbedding(keras.layers.Layer):
         plan: an EmbeddingPlan, or the dict of its `to_dict`.
         adapter_width: d_bb, width of the output.
         adapter: "joint" (one [B, d_bb]) or "per_field" ([B, kept fields, d_bb], in the plan's order).
-        stddev: embeddings and adapter start from N(0, stddev^2).
+        stddev: embeddings start from N(0, stddev^2). The adapter's rows start with length 1 on average, so that small
+            embeddings learn from the first step (docs/decisions/0006).
         seed: seed of the initial values.
         check_ids: whether traced functions, too, raise an error for ids outside their vocabulary; unchecked, such an id
             may read another field's row. Eager calls always check.
@@ -129,7 +130,7 @@ class PlannedEmbedding(keras.layers.Layer):
             setattr(self, f"table_{dim}", self.tables[str(dim)])  # tf.train.Checkpoint does not look into Keras's dicts
         self.kernel = self.add_weight(
             shape=(sum(field.dimension for field in self._fields_of_q), self.adapter_width),
-            initializer=keras.initializers.RandomNormal(stddev=self.stddev, seed=self.seed),
+            initializer=keras.initializers.RandomNormal(stddev=self.adapter_width**-0.5, seed=self.seed),
             name="kernel",
         )
 

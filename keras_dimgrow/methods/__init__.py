@@ -1,6 +1,17 @@
 """Every method of `search`, one file a method."""
 
-from keras_dimgrow.methods import ((, autodim, dimgrow_paper, uniform)
+from keras_dimgrow.methods import (
+    autodim,
+    dimgrow_paper,
+    dimreg,
+    log_vocabulary,
+    mixed_dimension,
+    optembed,
+    random_search,
+    sseds,
+    supernet_gates,
+    uniform,
+)
 from keras_dimgrow.methods.problem import Method, SearchProblem, SearchResult
 
 METHODS: dict[str, Method] = {

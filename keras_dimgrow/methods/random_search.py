@@ -18,7 +18,7 @@ from keras_dimgrow.fields import Field
 from keras_dimgrow.layers import PlannedEmbedding
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.methods.scaling import bounds_of, scale_dimensions
-from keras_dimgrow.methods.steps import steps_for
+from keras_dimgrow.steps import steps_for
 from keras_dimgrow.models import build_model
 from keras_dimgrow.optimizers import LazyAdam
 

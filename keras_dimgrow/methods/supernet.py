@@ -17,6 +17,7 @@ from keras_dimgrow.methods.columns import keep_best_columns
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.models import RankingModel, build_model
 from keras_dimgrow.optimizers import LazyAdam
+from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.plan import EmbeddingPlan
 
 VALUES_PER_PARAMETER = 3  # the parameter and Adam's two slots
@@ -110,7 +111,7 @@ def train_supernet(
     Raises:
         ValueError: if the training data have no batch or no end, or the budget holds no column.
     """
-    steps_per_pass = count_batches(problem.train_data)
+    num_batches = steps_per_pass(problem.train_data)
     # A budget that holds nothing fails here, before the training.
     keep_best_columns([np.zeros(num) for num in layer.num_columns], problem.tables, problem.max_parameters, 0.0)
     model = build_model(layer, problem.model_config, problem.seed)
@@ -143,27 +144,12 @@ def train_supernet(
     model.fit(
         problem.train_data.repeat(),
         epochs=config.epochs,
-        steps_per_epoch=steps_per_pass,
+        steps_per_epoch=num_batches,
         callbacks=[callback],
         shuffle=False,
         verbose=0,
     )
     return model, trajectory
-
-
-def count_batches(data: tf.data.Dataset) -> int:
-    """The batches of one pass: what the dataset says, or else counted.
-
-    Raises:
-        ValueError: if there is no batch, or no end.
-    """
-    num_batches = int(data.cardinality())
-    if num_batches == tf.data.UNKNOWN_CARDINALITY:
-        num_batches = int(data.reduce(np.int64(0), lambda count, _: count + 1))
-    if num_batches < 1:
-        problem = "has no end" if num_batches == tf.data.INFINITE_CARDINALITY else "has no batches"
-        raise ValueError(f"search: train_data {problem}. Pass the batches of one pass, without repeat().")
-    return num_batches
 
 
 def prune(

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from keras_dimgrow.methods.steps import epochs_within, steps_for, steps_per_pass
+from keras_dimgrow.steps import epochs_within, steps_for, steps_per_pass
 
 
 def test_steps_follow_from_the_data():

@@ -8,7 +8,8 @@ import pytest
 
 from keras_dimgrow import Field, GateConfig, ModelConfig, search
 from keras_dimgrow.methods.problem import SearchProblem
-from keras_dimgrow.methods.supernet import count_batches, prune
+from keras_dimgrow.methods.supernet import prune
+from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.methods.supernet_gates import ShuffledSupernetEmbedding, SupernetGatesConfig
 
 MODEL = ModelConfig(adapter_width=8, hidden_units=(8,))
@@ -116,8 +117,8 @@ def test_training_data_without_an_end_or_a_beginning_are_refused(planted, make, 
 
 
 def test_batches_are_counted_where_the_dataset_does_not_know(planted):
-    assert count_batches(planted.batches()) == 4
-    assert count_batches(planted.batches().filter(lambda ids, labels: True)) == 4
+    assert steps_per_pass(planted.batches()) == 4
+    assert steps_per_pass(planted.batches().filter(lambda ids, labels: True)) == 4
 
 
 def test_gates_in_training_mix_with_shuffled_columns_and_scale_them_in_inference():

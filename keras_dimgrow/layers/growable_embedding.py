@@ -1,0 +1,227 @@
+"""GrowableEmbedding: embeddings that gain columns, and lose directions, while the model trains."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_dimgrow import adapters
+from keras_dimgrow.fields import Field, tables_of
+from keras_dimgrow.layers.inputs import batch_size_of, embed, read_ids
+from keras_dimgrow.plan import EmbeddingPlan
+from keras_dimgrow.variables import GrowableVariable
+
+
+@keras.saving.register_keras_serializable("keras_dimgrow")
+class GrowableEmbedding(keras.layers.Layer):
+    """Embeds fields with the dimensions that their tables have now, and adapts them to a fixed width.
+
+    `grow` adds columns that leave the layer's output as it is: they start as zeros, with adapter rows that do not, so
+    that they learn from the first step. `project` replaces the columns of a table by fewer combinations of them. Neither
+    retraces the model's functions, and what a projection removes is freed. All state is in the layer's variables.
+
+    Fields that share a table (`Field.table`) have its dimension in common and adapter rows of their own;
+    `searched_tables`, `tables` and `allocated_dims` have one entry a table, `table_of` the position of each field's.
+
+    Args:
+        fields: the fields, in the order of the inputs.
+        dimensions: columns that each table starts with, in the order of `searched_tables`; 0 for none. None: one each, or
+            the field's min_dim.
+        adapter_width: d_bb, width of the output.
+        adapter: "joint" ([B, d_bb]) or "per_field" ([B, F, d_bb]).
+        stddev: first columns are drawn from N(0, stddev^2).
+        seed: seed of initial values and new columns.
+        check_ids: whether traced functions, too, raise an error for ids outside their vocabulary.
+
+    Input shape: dict {field name: int [B]}, list of int [B], or int matrix [B, F]; int [B, L] for a field with a combiner.
+    Output shape: `[B, adapter_width]`, or `[B, F, adapter_width]` per field.
+
+    Example:
+        >>> layer = GrowableEmbedding([Field(name="city", vocabulary_size=50)], adapter_width=8, seed=0)
+        >>> before = layer({"city": np.arange(50)})
+        >>> layer.grow({0: 3})
+        >>> bool(np.allclose(layer({"city": np.arange(50)}), before)), layer.allocated_dims
+        (True, [4])
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        dimensions: Sequence[int] | None = None,
+        adapter_width: int = 64,
+        adapter: str = "joint",
+        stddev: float = 0.01,
+        seed: int | None = None,
+        check_ids: bool = False,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        adapters.validate_adapter(adapter, adapter_width)
+        self.fields = tuple(Field(**f) if isinstance(f, Mapping) else f for f in fields)
+        self.searched_tables = tables_of(self.fields)
+        start = [max(1, table.min_dim) for table in self.searched_tables] if dimensions is None else dimensions
+        self.start_dims = [int(dim) for dim in start]
+        self.adapter_width = adapter_width
+        self.adapter = adapter
+        self.stddev = stddev
+        self.seed = int(np.random.randint(2**31)) if seed is None else seed
+        self.check_ids = check_ids
+        keys = [table.table_key for table in self.searched_tables]
+        self.table_of = [keys.index(field.table_key) for field in self.fields]
+        # Dynamic shapes would make XLA compile again after every growth.
+        self.supports_jit = False
+
+    def build(self, input_shape):
+        def add(name, shape, axes, initializer):
+            variable = GrowableVariable(initializer, shape, axes, dtype=self.variable_dtype, name=name)
+            self._track_variable(variable)
+            return variable
+
+        self.tables = [
+            add(
+                f"table_{index}",
+                (table.vocabulary_size, dim),
+                (1,),
+                keras.initializers.RandomNormal(stddev=self.stddev, seed=self.seed + index),
+            )
+            for index, (table, dim) in enumerate(zip(self.searched_tables, self.start_dims, strict=True))
+        ]
+        for table in self.tables:
+            setattr(self, table.name, table)  # tf.train.Checkpoint does not look into Keras's lists
+        num_rows = sum(self.start_dims[table] for table in self.table_of)
+        kernel = self._new_rows(num_rows, len(self.tables))
+        self.kernel = add("kernel", kernel.shape, (0,), lambda shape, dtype: tf.cast(kernel, dtype))
+        # Growths so far: what the next columns are drawn with.
+        self.num_growths = self.add_weight(
+            shape=(), initializer="zeros", dtype="int32", trainable=False, name="num_growths"
+        )
+
+    def _new_rows(self, num_rows: int, stream: int) -> tf.Tensor:
+        """Rows of the adapter for new columns: of length 1 on average, so that their columns learn from the first step."""
+        return tf.random.stateless_normal(
+            [num_rows, self.adapter_width], [self.seed, stream], stddev=self.adapter_width**-0.5
+        )
+
+    def call(self, inputs, training=None):
+        return self.adapt(self.embed(inputs))
+
+    def adapt(self, rows: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The layer's output, from the embedding of each field."""
+        q = tf.cast(tf.concat(rows, axis=1), self.compute_dtype)
+        kernel = tf.cast(self.kernel.value, q.dtype)
+        if self.adapter == "joint":
+            return adapters.adapt_jointly(q, kernel)
+        widths = tf.stack([tf.shape(row)[1] for row in rows])
+        return adapters.adapt_per_field(q, kernel, tf.repeat(tf.range(len(rows)), widths), len(rows))
+
+    def embed(self, inputs) -> list[tf.Tensor]:
+        """The embedding of each field, [B, d_i]."""
+        ids = read_ids(inputs, self.fields, self.name, self.check_ids)
+        return [
+            embed(self.tables[table].value, field_ids, field)
+            for table, field_ids, field in zip(self.table_of, ids, self.fields, strict=True)
+        ]
+
+    # What follows is eager.
+
+    @property
+    def allocated_dims(self) -> list[int]:
+        """Columns that each table has."""
+        return [int(table.shape[1]) for table in self.tables]
+
+    def dimensions(self) -> dict[str, int]:
+        """Field name -> columns of its table."""
+        dims = self.allocated_dims
+        return {field.name: dims[table] for field, table in zip(self.fields, self.table_of, strict=True)}
+
+    def plan(self) -> EmbeddingPlan:
+        """The plan of the present dimensions."""
+        return EmbeddingPlan.from_dimensions(self.fields, self.dimensions())
+
+    def _bounds_in_kernel(self) -> np.ndarray:
+        """Row of the kernel where each field's begin, and the end of the last."""
+        dims = self.allocated_dims
+        return np.cumsum([0, *(dims[table] for table in self.table_of)])
+
+    def grow(self, columns: Mapping[int, int], optimizer=None) -> None:
+        """Adds columns to tables; the output stays as it is.
+
+        Args:
+            columns: position in `searched_tables` -> number of new columns.
+            optimizer: one with `GrowableSlots`, which grows at the same places; None before the optimizer is built.
+        """
+        self.num_growths.assign_add(1)
+        stream = len(self.tables) + int(self.num_growths.numpy())
+        total = sum(columns.get(table, 0) for table in self.table_of)
+        new_rows = iter(np.asarray(self._new_rows(total, stream)))
+
+        def insert(variable, axis, position, values):
+            variable.insert(axis, position, values)
+            if optimizer is not None:
+                optimizer.insert_slots(variable, axis, position, values)
+
+        ends = self._bounds_in_kernel()[1:]
+        positions, rows = [], []
+        for field, table in enumerate(self.table_of):
+            for _ in range(columns.get(table, 0)):
+                positions.append(int(ends[field]))
+                rows.append(next(new_rows))
+        for index, count in columns.items():
+            shape = [self.searched_tables[index].vocabulary_size, count]
+            insert(self.tables[index], 1, self.allocated_dims[index], tf.zeros(shape))
+        if positions:
+            insert(self.kernel, 0, positions, tf.constant(np.stack(rows)))
+
+    def project(self, index: int, basis: np.ndarray, mixing: np.ndarray, optimizer=None) -> None:
+        """Replaces the columns E of a table by E basis, and the adapter rows W_f of its fields by mixing W_f.
+
+        Args:
+            index: position in `searched_tables`.
+            basis: [d, r], orthonormal columns.
+            mixing: [r, d].
+            optimizer: its first moments are rotated with what they belong to, its second moments with the squares, exact where
+                columns are uncorrelated.
+        """
+        table = self.tables[index]
+        squared = basis**2
+        for variable, is_second in self._with_slots(table, optimizer):
+            matrix = squared if is_second else basis
+            variable.assign(tf.matmul(variable.value, tf.constant(matrix, table.dtype)))
+        bounds = self._bounds_before(index, basis.shape[0])
+        for variable, is_second in self._with_slots(self.kernel, optimizer):
+            is_value = variable is self.kernel
+            matrix = mixing if is_value else (squared.T if is_second else basis.T)
+            parts = np.split(variable.numpy(), bounds[1:-1])
+            parts = [
+                matrix @ part if table_of == index else part for part, table_of in zip(parts, self.table_of, strict=True)
+            ]
+            variable.assign(tf.constant(np.concatenate(parts), variable.dtype))
+
+    def _bounds_before(self, index: int, dim: int) -> np.ndarray:
+        """`_bounds_in_kernel` while the table `index` still had `dim` columns."""
+        dims = self.allocated_dims
+        dims[index] = dim
+        return np.cumsum([0, *(dims[table] for table in self.table_of)])
+
+    @staticmethod
+    def _with_slots(variable, optimizer):
+        """The variable and each of its slots, with whether it is a second moment."""
+        slots = [] if optimizer is None else optimizer.slots_of(variable)
+        return [(variable, False), *((slot, name == "velocity") for name, slot in slots)]
+
+    def compute_output_shape(self, input_shape):
+        return adapters.adapted_shape(batch_size_of(input_shape), self.adapter, len(self.fields), self.adapter_width)
+
+    def get_config(self):
+        config = {
+            "fields": [dataclasses.asdict(field) for field in self.fields],
+            "dimensions": self.start_dims,
+            "adapter_width": self.adapter_width,
+            "adapter": self.adapter,
+            "stddev": self.stddev,
+            "seed": self.seed,
+            "check_ids": self.check_ids,
+        }
+        return super().get_config() | config
