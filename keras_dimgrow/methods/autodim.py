@@ -92,11 +92,12 @@ def run(problem: SearchProblem, config: AutoDimConfig) -> SearchResult:
     min_dim == max_dim has this dimension alone; equation (7) is taken as written, with soft weights; each step, of weights
     or alpha, draws new Gumbel noise, one for all rows; the temperature's t counts from the end of pretraining.
     `has_converged` says whether no dimension changed in the last tenth of the records. No checkpoints are kept, and the
-    search model is not given back: `retrain` trains the plan, whose adapter is the linear transformation of section 2.4.2.
+    search model is not given back: `retrain` trains the plan from scratch, after either transformation with an adapter that is
+    the linear one of section 2.4.2, without BatchNorm.
 
     Raises:
-        ValueError: without validation data (unless `simultaneous`), without training data or their number of batches, or
-            for a field without a candidate.
+        ValueError: without validation data (unless `simultaneous`), for data without batches, for endless training data
+            without `max_steps`, or for a field without a candidate.
     """
     validation_data = None if config.simultaneous else problem.require_validation_data("autodim")
     if problem.checkpoint_directory is not None:
@@ -120,11 +121,11 @@ def run(problem: SearchProblem, config: AutoDimConfig) -> SearchResult:
     alpha_every = alpha_every_of(num_steps - num_pretraining, config)
     validation_batches = None if validation_data is None else shuffled_forever(validation_data, problem.seed)
     for step, batch in enumerate(problem.train_data.repeat().take(num_steps)):
-        layer.temperature.assign(temperature_at(step - num_pretraining, num_steps - num_pretraining, config))
-        is_pretraining = step < num_pretraining
-        if validation_batches is not None and not is_pretraining and (step - num_pretraining) % alpha_every == 0:
+        t = step - num_pretraining
+        layer.temperature.assign(temperature_at(t, num_steps - num_pretraining, config))
+        if validation_batches is not None and t >= 0 and t % alpha_every == 0:
             training.update_alpha(next(validation_batches))
-        training.train(batch, with_alpha=config.simultaneous and not is_pretraining)
+        training.train(batch, with_alpha=config.simultaneous and t >= 0)
         if (step + 1) % config.check_every == 0 or step + 1 == num_steps:
             training.check(step + 1)
     trajectory = training.trajectory

@@ -80,6 +80,22 @@ def test_the_joint_output_is_the_sum_of_those_per_field(planted, is_linear):
     np.testing.assert_allclose(joint(ids), tf.reduce_sum(per_field(ids), axis=1), atol=1e-5)
 
 
+@pytest.mark.parametrize("is_linear", [True, False])
+def test_by_batchnorm_neither_scale_nor_offset_of_a_table_changes_the_output(planted, is_linear):
+    layer = make_layer(planted.fields, is_linear=is_linear)
+    layer.temperature.assign(float("inf"))
+    ids = {name: tf.constant(column[:64]) for name, column in planted.ids.items()}
+    table = layer.tables[0].numpy() * 100.0  # so large that BatchNorm's epsilon does not count
+    layer.tables[0].assign(table)
+    before = np.asarray(layer(ids))
+
+    layer.tables[0].assign(3.0 * table + 0.5)
+
+    np.testing.assert_allclose(layer(ids), before, atol=1e-4)
+    np.testing.assert_allclose(before.mean(0), 0.0, atol=1e-6)
+    assert before.std() > 1e-3
+
+
 def test_fields_keep_their_places_whatever_their_candidates_and_values_a_row():
     fields = [
         Field(name="tags", vocabulary_size=6, combiner="mean", missing_id=0),
@@ -345,6 +361,15 @@ def test_limits_shared_tables_and_fixed_fields_are_kept(planted):
 )
 def test_candidates_of_a_field_are_those_within_its_limits(limits, expected):
     assert candidates_of(Field(name="city", vocabulary_size=9, **limits), (1, 2, 4)) == expected
+
+
+def test_a_checkpoint_directory_is_said_to_be_unused(planted, tmp_path, caplog):
+    config = dataclasses.replace(SMALL_SEARCH, max_steps=1)
+
+    run(planted, config, checkpoint_directory=str(tmp_path / "checkpoints"))
+
+    assert "autodim keeps no checkpoints" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 # How long.
