@@ -21,8 +21,11 @@ millions of rows with exactly proportional utilities do this; utilities that wer
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from keras_dimgrow.knapsack import Options, Suffix, options_of, suffixes_of, undominated, vertices_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ def concave_majorant(values: Sequence[float] | np.ndarray) -> np.ndarray:
         array([0.  , 1.33, 2.67, 4.  , 4.  ])
     """
     values = np.asarray(values, np.float64)
-    vertices = _vertices(values)
+    vertices = vertices_of(values)
     return np.interp(np.arange(len(values)), vertices, values[vertices])
 
 
@@ -74,34 +77,22 @@ def allocate(
     """
     problem = _Problem.of(utilities, costs, budget, minimum)
     order = np.argsort(-problem.costs, kind="stable")
-    tables = [_options(problem.utilities[i], problem.costs[i], problem.minimum[i]) for i in order]
-    suffixes = _suffixes(tables)
-    best = _Best(tables, suffixes[0].fill(float(budget)))
+    tables = [options_of(problem.utilities[i], problem.costs[i], problem.minimum[i]) for i in order]
+    suffixes = suffixes_of(tables)
+    best = _Best(tables, budget, suffixes[0].fill(float(budget)))
 
-    cost, utility, bound = np.zeros(1), np.zeros(1), np.full(1, np.inf)
+    cost, utility = np.zeros(1), np.zeros(1)
     paths: list[tuple[np.ndarray, np.ndarray]] = []  # (partial choice before, option) of each partial choice, by table
-    for table, rest in zip(tables, suffixes[1:], strict=True):
-        before = _within_limit(bound, best, len(table.costs))
+    for table, here, rest in zip(tables, suffixes, suffixes[1:], strict=False):
+        before = _within_limit(utility + here.bound(budget - cost), best, len(table.costs))
         if not len(before):
             break
-        cost = np.add.outer(cost[before], table.costs).ravel()
-        utility = np.add.outer(utility[before], table.utilities).ravel()
-        before, option = np.repeat(before, len(table.costs)), np.tile(np.arange(len(table.costs)), len(before))
-
-        edges = rest.num_edges_within(budget - cost)  # -1 where not even the least choices fit
-        whole = np.where(edges < 0, -np.inf, utility + rest.utilities[edges])
-        tops = np.flatnonzero(whole == whole.max())
-        top = tops[np.argmin(cost[tops] + rest.costs[edges[tops]])]
-        if best.is_beaten_by(whole[top], cost[top] + rest.costs[edges[top]]):
-            best.take(_backtrack([*paths, (before, option)], int(top)) + rest.options_after(int(edges[top])))
-
-        bound = utility + rest.bound(budget - cost)
-        has_more = bound >= best.utility + 1 - _TOLERANCE
-        has_as_much_for_less = utility + rest.bound(best.cost - 1 - cost) >= best.utility - _TOLERANCE
-        kept = np.flatnonzero(has_more | has_as_much_for_less)
-        kept = kept[_undominated(cost[kept], utility[kept])]
-        cost, utility, bound = cost[kept], utility[kept], bound[kept]
-        paths.append((before[kept], option[kept]))
+        extended = _extend(before, cost, utility, table)
+        best.complete(extended, rest, paths)
+        kept = np.flatnonzero(best.is_open(extended.cost, extended.utility, rest))
+        kept = kept[undominated(extended.cost[kept], extended.utility[kept])]
+        cost, utility = extended.cost[kept], extended.utility[kept]
+        paths.append((extended.before[kept], extended.option[kept]))
 
     if best.missed_by:
         logger.warning(
@@ -159,132 +150,55 @@ class _Problem:
         return cls([np.rint(curve * scale) for curve in curves], np.asarray(costs, np.int64), np.asarray(minimum))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Options:
-    """What one table may have: dimensions with their cost and utility, both strictly rising, and its edges.
+class _Extended(NamedTuple):
+    """Partial choices of one table more: what they cost and are worth, and where they come from."""
 
-    An edge leads from one vertex of the concave majorant to the next.
-    """
-
-    dimensions: np.ndarray
-    costs: np.ndarray
-    utilities: np.ndarray
-    vertices: np.ndarray
+    cost: np.ndarray
+    utility: np.ndarray
+    before: np.ndarray
+    option: np.ndarray
 
 
-def _options(utilities: np.ndarray, cost: int, minimum: int) -> _Options:
-    dimensions = np.arange(minimum, len(utilities))
-    costs = dimensions * float(cost)
-    kept = _undominated(costs, utilities[minimum:])
-    majorant = _vertices(utilities[minimum:])
-    return _Options(
-        dimensions[kept], costs[kept], utilities[minimum:][kept], np.searchsorted(dimensions[kept], minimum + majorant)
+def _extend(before: np.ndarray, cost: np.ndarray, utility: np.ndarray, table: Options) -> _Extended:
+    """The partial choices number `before`, each with every option of the next table."""
+    num_options = len(table.costs)
+    return _Extended(
+        np.add.outer(cost[before], table.costs).ravel(),
+        np.add.outer(utility[before], table.utilities).ravel(),
+        np.repeat(before, num_options),
+        np.tile(np.arange(num_options), len(before)),
     )
-
-
-def _vertices(values: np.ndarray) -> np.ndarray:
-    """Where the least non-decreasing concave majorant bends or begins, up to the first maximum."""
-    vertices: list[int] = []
-    for i in range(int(np.argmax(values)) + 1):
-        while len(vertices) > 1:
-            a, b = vertices[-2:]
-            if (values[b] - values[a]) * (i - b) > (values[i] - values[b]) * (b - a):
-                break
-            vertices.pop()
-        vertices.append(i)
-    return np.array(vertices)
-
-
-def _undominated(cost: np.ndarray, utility: np.ndarray) -> np.ndarray:
-    """The choices, by rising cost, that have more utility than every one that costs no more."""
-    order = np.lexsort((-utility, cost))
-    sorted_utility = utility[order]
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(sorted_utility)[:-1]])
-    return order[sorted_utility > before]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Suffix:
-    """The tables from one on, and what a first number of their edges costs and is worth.
-
-    Attributes:
-        num_tables: how many tables.
-        owners, targets: the table of each edge and the option it leads to, by falling utility per parameter.
-        costs, utilities: [edges + 1] of the least choice of every table and the first edges.
-    """
-
-    num_tables: int
-    owners: np.ndarray
-    targets: np.ndarray
-    costs: np.ndarray
-    utilities: np.ndarray
-
-    def bound(self, capacity: np.ndarray) -> np.ndarray:
-        """The utility of the best fractional choice within each capacity; -inf where nothing fits."""
-        bound = np.interp(capacity, self.costs, self.utilities)
-        return np.where(capacity < self.costs[0], -np.inf, bound)
-
-    def num_edges_within(self, capacity: np.ndarray) -> np.ndarray:
-        """How many edges fit into each capacity."""
-        return np.searchsorted(self.costs, capacity, side="right") - 1
-
-    def options_after(self, num_edges: int) -> list[int]:
-        """The option of each table after the first edges."""
-        options = np.zeros(self.num_tables, np.int64)
-        options[self.owners[:num_edges]] = self.targets[:num_edges]  # of a table's edges the last one counts
-        return options.tolist()
-
-    def fill(self, budget: float) -> list[int]:
-        """The option of each table after all edges that fit one after the other, those that do not fit left out."""
-        options, is_open, left = [0] * self.num_tables, [True] * self.num_tables, budget - self.costs[0]
-        for owner, target, cost in zip(self.owners, self.targets, np.diff(self.costs), strict=True):
-            is_open[owner] &= bool(cost <= left)
-            if is_open[owner]:
-                options[owner] = int(target)
-                left -= cost
-        return options
-
-
-def _suffixes(tables: list[_Options]) -> list[_Suffix]:
-    """The tables from the first, second, ... on; the last one is empty."""
-    owners = np.concatenate([np.full(len(table.vertices) - 1, i) for i, table in enumerate(tables)])
-    targets = np.concatenate([table.vertices[1:] for table in tables])
-    costs = np.concatenate([np.diff(table.costs[table.vertices]) for table in tables])
-    utilities = np.concatenate([np.diff(table.utilities[table.vertices]) for table in tables])
-    order = np.argsort(-utilities / costs, kind="stable")
-    suffixes = []
-    for first in range(len(tables) + 1):
-        edges = order[owners[order] >= first]
-        least_cost = sum(table.costs[0] for table in tables[first:])
-        least_utility = sum(table.utilities[0] for table in tables[first:])
-        suffixes.append(
-            _Suffix(
-                num_tables=len(tables) - first,
-                owners=owners[edges] - first,
-                targets=targets[edges],
-                costs=np.concatenate([[least_cost], least_cost + np.cumsum(costs[edges])]),
-                utilities=np.concatenate([[least_utility], least_utility + np.cumsum(utilities[edges])]),
-            )
-        )
-    return suffixes
 
 
 class _Best:
     """The best whole choice so far: an option of each table."""
 
-    def __init__(self, tables: list[_Options], options: list[int]):
-        self._tables = tables
+    def __init__(self, tables: list[Options], budget: int, options: list[int]):
+        self._tables, self._budget = tables, budget
         self.missed_by = 0.0  # by what part of the utility another choice may be better
-        self.take(options)
+        self._take(options)
 
-    def take(self, options: list[int]) -> None:
+    def _take(self, options: list[int]) -> None:
         self.options = options
         chosen = list(zip(self._tables, options, strict=True))
         self.cost = sum(table.costs[option] for table, option in chosen)
         self.utility = sum(table.utilities[option] for table, option in chosen)
 
-    def is_beaten_by(self, utility: float, cost: float) -> bool:
-        return (utility, -cost) > (self.utility, -self.cost)
+    def complete(self, extended: _Extended, rest: Suffix, paths: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Takes the best partial choice together with the edges of `rest` that fit, if that is better."""
+        edges = rest.num_edges_within(self._budget - extended.cost)  # -1 where not even the least choices fit
+        cost = extended.cost + rest.costs[edges]
+        utility = np.where(edges < 0, -np.inf, extended.utility + rest.utilities[edges])
+        tops = np.flatnonzero(utility == utility.max())
+        top = tops[np.argmin(cost[tops])]
+        if (utility[top], -cost[top]) > (self.utility, -self.cost):
+            options = _backtrack([*paths, (extended.before, extended.option)], int(top))
+            self._take(options + rest.options_after(int(edges[top])))
+
+    def is_open(self, cost: np.ndarray, utility: np.ndarray, rest: Suffix) -> np.ndarray:
+        """Whether a partial choice may lead to more utility, or to as much for less."""
+        has_more = utility + rest.bound(self._budget - cost) >= self.utility + 1 - _TOLERANCE
+        return has_more | (utility + rest.bound(self.cost - 1 - cost) >= self.utility - _TOLERANCE)
 
 
 def _backtrack(paths: list[tuple[np.ndarray, np.ndarray]], state: int) -> list[int]:

@@ -33,7 +33,7 @@ def neighbours(
     Example:
         >>> curves = [np.array([0.0, 3.0, 4.0]), np.array([0.0, 2.0, 3.0])]
         >>> neighbours(curves, [100, 10], 120, [0, 0], [1, 2])
-        [array([0, 2])]
+        [array([0, 2]), array([1, 1])]
     """
     chosen = np.asarray(dimensions, np.int64)
     held = np.maximum(chosen, 1) * np.asarray(costs, np.int64)
