@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import os
 import sys
 
@@ -33,6 +34,8 @@ CONSOLE_WIDTH = 180
 def main(arguments: list[str] | None = None) -> int:
     """Runs a comparison; returns 1 if a must falls short, 2 if something that was asked for cannot be."""
     options = _parse(arguments)
+    # Each case has models of its own: that their functions are traced anew is meant.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     console = rich.console.Console(highlight=False, soft_wrap=True, width=CONSOLE_WIDTH)
     try:
         specs, missing = add_rules(parse_methods(options.methods))

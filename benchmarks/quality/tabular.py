@@ -34,7 +34,7 @@ def read_tabular(name: str, path: str | None) -> Data:
     """
     if name == "taxi" and path is None:
         raise ValueError(TAXI_SOURCE)
-    config, reader = load_config(name), READERS[name]
+    config, reader = load_config(name, data_path=path), READERS[name]
     columns = make_columns(config)
     table = reader.open_table(reader.find_files(path))
     positions = [table.columns.index(column.name) for column in columns]

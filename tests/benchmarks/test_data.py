@@ -142,3 +142,27 @@ def test_adult_is_read_from_the_shipped_sample():
 def test_taxi_without_its_file_says_where_to_get_it():
     with pytest.raises(ValueError, match=r"--taxi-csv PATH.*chicago_taxi_pipeline"):
         read_tabular("taxi", None)
+
+
+def test_taxi_is_read_from_the_file_that_is_named(tmp_path):
+    columns = (
+        *(
+            "pickup_community_area",
+            "dropoff_community_area",
+            "dropoff_census_tract",
+            "trip_start_month",
+            "trip_start_day",
+        ),
+        *("trip_start_hour", "payment_type", "company", "trip_seconds", "fare", "trip_miles", "trip_start_timestamp"),
+        *("pickup_latitude", "pickup_longitude", "dropoff_latitude", "dropoff_longitude", "tips"),
+    )
+    lines = [",".join(columns)]
+    for row in range(80):
+        lines.append(",".join(str((row * (7 + i)) % (3 + i)) for i in range(len(columns) - 1)) + f",{row % 2 * 100}")
+    path = tmp_path / "trips.csv"
+    path.write_text("\n".join(lines))
+
+    data = read_tabular("taxi", str(path))
+
+    assert {field.name for field in data.fields} == set(columns) - {"tips"}
+    assert [data.num_rows(split) for split in ("train", "search", "stop", "test")] == [56, 6, 6, 12]
