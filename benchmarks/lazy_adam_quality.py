@@ -16,9 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from harness import Figure, main, round_seed
-from planted import Planted, make_planted
 
 import keras_dimgrow as kd
+from pipeline.datasets.labelled_rows import LabelledRows
+from pipeline.datasets.planted import make_planted
 
 DIM = 16
 BATCH_SIZE = 512
@@ -37,7 +38,7 @@ class AdamOnSums(keras.optimizers.Adam):
 OPTIMIZERS = {"lazy_adam": kd.LazyAdam, "adam": keras.optimizers.Adam, "adam_on_sums": AdamOnSums}
 
 
-def read_adult(seed: int) -> Planted:
+def read_adult(seed: int) -> LabelledRows:
     """The Adult sample in the form of planted data: integers in bins of equal frequency, adult.test to test on."""
     parts = []
     for name in ("adult.data.gz", "adult.test.gz"):
@@ -58,10 +59,10 @@ def read_adult(seed: int) -> Planted:
         fields.append(kd.Field(name=f"column_{index}", vocabulary_size=len(vocabulary)))
     first, second = int(0.8 * len(parts[0])), len(parts[0])
     splits = {"train": slice(first), "validation": slice(first, second), "test": slice(second, None)}
-    return Planted(tuple(fields), np.stack(ids, axis=1).astype("int32"), labels, {}, splits)
+    return LabelledRows(tuple(fields), np.stack(ids, axis=1).astype("int32"), labels, splits)
 
 
-def train(data: Planted, optimizer: keras.optimizers.Optimizer, seed: int) -> dict[str, float]:
+def train(data: LabelledRows, optimizer: keras.optimizers.Optimizer, seed: int) -> dict[str, float]:
     """A uniform model after training with early stopping on validation log loss: that, and its test AUC and log loss."""
     layer = kd.PlannedEmbedding(kd.EmbeddingPlan.uniform(data.fields, DIM), seed=seed)
     model = kd.build_model(layer, kd.ModelConfig(), seed)
@@ -81,7 +82,7 @@ def train(data: Planted, optimizer: keras.optimizers.Optimizer, seed: int) -> di
 def measure(name: str, rate: float) -> dict[str, float]:
     """What `train` returns, on both data sets."""
     seed = round_seed()
-    data = {"planted": make_planted("full", 150_000, seed), "adult": read_adult(seed)}
+    data = {"planted": make_planted("full", 150_000, seed=seed), "adult": read_adult(seed)}
     measured = {key: train(rows, OPTIMIZERS[name](rate), seed) for key, rows in data.items()}
     return {f"{key}_{what}": value for key, values in measured.items() for what, value in values.items()}
 

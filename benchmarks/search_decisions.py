@@ -23,9 +23,9 @@ import rich.table
 import tensorflow as tf
 from alternatives import VARIANTS, Variant
 from harness import describe_machine, write_json
-from planted import Planted, make_planted
 
 import keras_dimgrow as kd
+from pipeline.datasets.planted import Planted, make_planted
 
 NUM_ROWS = 200_000
 SEARCH = {"batch_size": 512, "steps": 3500, "learning_rate": 3e-3, "penalty": 1.5e-3}
@@ -112,7 +112,7 @@ def run_seed(seed: int, only: str | None) -> None:
     """Writes a JSON line {variant: measurements} as soon as each is there; `only` some decisions' variants."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    planted = make_planted("small", NUM_ROWS, seed)
+    planted = make_planted("small", NUM_ROWS, seed=seed)
 
     def report(name, measurements):
         sys.stdout.write(json.dumps({name: measurements}) + "\n")

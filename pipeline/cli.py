@@ -1,4 +1,4 @@
-"""The command line: python -m pipeline run | init | compile | doctor."""
+"""The command line: python -m pipeline run | init | compile | doctor | planted."""
 
 import argparse
 import datetime
@@ -78,6 +78,18 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = add("doctor", _doctor, "Checks this machine and installation; every finding comes with its cure.")
     doctor.add_argument("--root", default="runs", metavar="DIR", help="where the pipeline would write (default: runs)")
+
+    planted = add(
+        "planted", _planted, "Writes click data whose embedding dimensions are known, with the truth beside it."
+    )
+    planted.add_argument("--profile", required=True, metavar="P", help="planted, planted39, small or full")
+    planted.add_argument("--rows", required=True, type=int, metavar="N", help="rows in all")
+    planted.add_argument(
+        "--teacher", type=int, default=0, metavar="T", help="what makes the labels: 0, 1, 2 ... (default: 0)"
+    )
+    planted.add_argument("--seed", type=int, default=0, metavar="S", help="seed of everything (default: 0)")
+    planted.add_argument("--output", required=True, metavar="PATH", help="a .npz or .csv file, or a directory")
+    planted.add_argument("--force", action="store_true", help="overwrite OUTPUT")
     return parser
 
 
@@ -184,6 +196,22 @@ def _init(arguments) -> int:
     write_config(arguments.csv, arguments.label, arguments.output, force=arguments.force)
     console = rich.console.Console(highlight=False, soft_wrap=True)
     console.print(f"{arguments.output}: look at it, then: python -m pipeline run --config {arguments.output}")
+    return EXIT_OK
+
+
+def _planted(arguments) -> int:
+    from pipeline.datasets.planted_files import write_planted
+
+    paths = write_planted(
+        arguments.output,
+        arguments.profile,
+        arguments.rows,
+        teacher=arguments.teacher,
+        seed=arguments.seed,
+        force=arguments.force,
+    )
+    console = rich.console.Console(highlight=False, soft_wrap=True)
+    console.print(f"{paths[0]}: {arguments.rows:,} rows; the truth in {paths[1]}", markup=False)
     return EXIT_OK
 
 

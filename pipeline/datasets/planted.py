@@ -102,14 +102,15 @@ def stream(
 
     Args: see `make_planted`; the rows do not depend on `chunk_rows`.
     """
-    _check(profile, num_rows, teacher, label_noise, chunk_rows)
+    _check(profile, num_rows, teacher, seed, label_noise, chunk_rows)
     return _cut(_blocks(profile, num_rows, teacher, seed, label_noise), chunk_rows)
 
 
-def _check(profile: str, num_rows: int, teacher: int, label_noise: float, chunk_rows: int) -> None:
+def _check(profile: str, num_rows: int, teacher: int, seed: int, label_noise: float, chunk_rows: int) -> None:
     if profile not in PROFILES:
         raise UserError(f"profile {profile!r} is unknown. Choose one of: {', '.join(PROFILES)}.")
-    for name, value, minimum in (("num_rows", num_rows, 1), ("teacher", teacher, 0), ("chunk_rows", chunk_rows, 1)):
+    numbers = ("num_rows", num_rows, 1), ("teacher", teacher, 0), ("seed", seed, 0), ("chunk_rows", chunk_rows, 1)
+    for name, value, minimum in numbers:
         if value < minimum:
             raise UserError(f"planted data: {name} must be >= {minimum}; received {name}={value}.")
     if not 0 <= label_noise <= 1:
