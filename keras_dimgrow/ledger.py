@@ -17,8 +17,11 @@ from keras_dimgrow.fields import Field
 CREDIT = 0.5  # what a dimension that was never tried is expected to gain, as a part of the one before it
 SMOOTHING = 0.5  # weight of the past in the moving averages
 ERROR_WEIGHT = 0.5  # standard errors taken off a gain
-YOUNG_LOOKS = 2  # looks before a new column is judged
-CHEAP_SHARE = 0.01  # tables of at most this part of the budget keep a dimension while searching
+YOUNG_LOOKS = 2  # looks before new columns are judged
+DOUBT_LOOKS = 4  # looks before a table whose first dimension gains nothing is given up
+REST_LOOKS = 6  # looks after which a table that was given up is tried again
+MAX_TRIALS = 2  # how often a table may begin
+CHEAP_SHARE = 0.01  # tables with at most this part of the budget in one dimension keep one
 
 
 @dataclasses.dataclass
@@ -29,19 +32,21 @@ class Ledger:
         tables: the searched tables.
         gains: per table, smoothed held-out gain in nats of each component, strongest first.
         errors: per table, smoothed standard error of each gain.
-        ages: looks since each table last changed, int [F].
+        ages: looks since each table last got columns or lost its last, int [F].
+        trials: how often each table began with a dimension, int [F].
     """
 
     tables: Sequence[Field]
     gains: list[np.ndarray]
     errors: list[np.ndarray]
     ages: np.ndarray
+    trials: np.ndarray
 
     @classmethod
-    def empty(cls, tables: Sequence[Field]) -> "Ledger":
-        """A ledger before the first look."""
+    def at_start(cls, tables: Sequence[Field], dims: Sequence[int]) -> "Ledger":
+        """The ledger before the first look, of tables with these dimensions."""
         none = [np.zeros(0) for _ in tables]
-        return cls(tables, none, list(none), np.zeros(len(tables), int))
+        return cls(tables, none, list(none), np.zeros(len(tables), int), np.minimum(dims, 1))
 
     @property
     def sizes(self) -> np.ndarray:
@@ -56,9 +61,12 @@ class Ledger:
                 start = np.concatenate([old[i], values[len(old[i]) :]])[: len(values)]
                 old[i] = SMOOTHING * start + (1 - SMOOTHING) * values
 
-    def cut(self, index: int, dim: int) -> None:
-        """Table `index` lost the components behind the first `dim`."""
-        self.gains[index], self.errors[index] = self.gains[index][:dim], self.errors[index][:dim]
+    def resize(self, before: np.ndarray, after: np.ndarray) -> None:
+        """The tables' dimensions have changed: components behind the last are gone, new columns are young."""
+        for i in np.flatnonzero(after < before):
+            self.gains[i], self.errors[i] = self.gains[i][: after[i]], self.errors[i][: after[i]]
+        self.ages[(after > before) | ((after == 0) & (before > 0))] = 0
+        self.trials[(before == 0) & (after > 0)] += 1
 
     def utilities(self) -> list[np.ndarray]:
         """u(0 .. d) of each table: the concave majorant of what its components gain, less half a standard error."""
@@ -67,52 +75,77 @@ class Ledger:
             for gains, errors in zip(self.gains, self.errors, strict=True)
         ]
 
-    def plan_dims(self, budget: int) -> np.ndarray:
-        """The dimensions of most utility within `budget` parameters, int [F]."""
-        minimum = [table.min_dim for table in self.tables]
+    def curves_and_minimum(self, budget: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """What a plan is chosen from: utilities as far as dimensions were tried, and the least dimension of each table.
+
+        A table keeps its min_dim, and one dimension if that is cheap: too little to be worth an error.
+        """
+        sizes = self.sizes
+        minimum = np.array([table.min_dim for table in self.tables])
+        room = budget - int(sizes @ minimum)
+        for i in np.argsort(sizes, kind="stable"):
+            if not minimum[i] and sizes[i] <= min(CHEAP_SHARE * budget, room):
+                minimum[i] = 1
+                room -= sizes[i]
         curves = [
             np.concatenate([u, np.full(max(0, least + 1 - len(u)), u[-1])])
             for u, least in zip(self.utilities(), minimum, strict=True)
         ]
+        return curves, minimum
+
+    def plan_dims(self, budget: int) -> np.ndarray:
+        """The dimensions of most utility within `budget` parameters, int [F].
+
+        Raises:
+            ValueError: if the tables' min_dim take more than the budget.
+        """
+        curves, minimum = self.curves_and_minimum(budget)
         return allocate(curves, self.sizes, budget, minimum)
 
-    def next_dims(self, dims: np.ndarray, budget: int, limit: int, is_early: bool) -> np.ndarray:
-        """The dimensions to search on with: those of most utility, those never tried credited, within `limit` parameters.
+    def next_dims(self, dims: np.ndarray, budget: int, limit: int, may_begin: bool = True) -> np.ndarray:
+        """The dimensions to search on with: those of most utility, with credit for those not tried, within `limit`.
 
         Args:
             dims: present dimensions, int [F].
             budget: parameters that the plan may have.
             limit: parameters that the search may hold.
-            is_early: whether it is too early to judge tables whose first component gains nothing.
+            may_begin: whether tables at 0 dimensions may get one: not when there is no time left to judge it.
         """
         sizes, target = self.sizes, dims.copy()
-        judged = np.flatnonzero((self.ages >= YOUNG_LOOKS) & (dims > 0))
-        if not len(judged):
+        judged = (dims > 0) & (self.ages >= YOUNG_LOOKS)
+        curves = {int(i): self._curve_with_credit(i) for i in np.flatnonzero(judged)}
+        worth = [curve[1] for curve in curves.values() if curve[-1] > 0]
+        if may_begin and worth:
+            rested = (self.trials == 0) | ((self.trials < MAX_TRIALS) & (self.ages >= REST_LOOKS))
+            for i in np.flatnonzero((dims == 0) & rested & (sizes <= budget)):
+                # As good as the typical table, until it is known better.
+                curves[int(i)] = np.array([0.0, np.median(worth) * CREDIT ** self.trials[i]])
+        if not curves:
             return target
-        fixed = np.setdiff1d(np.arange(len(dims)), judged)
-        room = limit - int((sizes[fixed] * dims[fixed]).sum())
-        curves = [self._curve_with_credit(i, is_early) for i in judged]
-        least = [
-            min(len(curve) - 1, max(self.tables[i].min_dim, int(sizes[i] <= CHEAP_SHARE * budget)))
-            for i, curve in zip(judged, curves, strict=True)
-        ]
-        target[judged] = allocate(curves, sizes[judged], room, least)
+        chosen = np.array(sorted(curves))
+        others = np.setdiff1d(np.arange(len(dims)), chosen)
+        room = limit - int(sizes[others] @ dims[others])
+        least = [self._least(i, curves[i], budget) * int(dims[i] > 0) for i in chosen]
+        target[chosen] = allocate([curves[i] for i in chosen], sizes[chosen], room, least)
         # A column that proved nothing stays as long as nobody needs its room: its partner may grow into it.
-        room -= int((sizes[judged] * target[judged]).sum())
-        for i in judged[np.argsort(sizes[judged], kind="stable")]:
+        room -= int(sizes[chosen] @ target[chosen])
+        for i in chosen[np.argsort(sizes[chosen], kind="stable")]:
             if 0 < target[i] == dims[i] - 1 and sizes[i] <= room:
                 room -= sizes[i]
                 target[i] = dims[i]
         return target
 
-    def _curve_with_credit(self, index: int, is_early: bool) -> np.ndarray:
-        table = self.tables[index]
+    def _least(self, index: int, curve: np.ndarray, budget: int) -> int:
+        is_cheap = self.sizes[index] <= CHEAP_SHARE * budget
+        return min(len(curve) - 1, max(self.tables[index].min_dim, int(is_cheap)))
+
+    def _curve_with_credit(self, index: int) -> np.ndarray:
+        """u(0 .. d) of the components that gain something, and half as many more on credit, at least one."""
         gains = self.gains[index] - ERROR_WEIGHT * self.errors[index]
-        proven = int(np.argmax(np.append(gains, -1.0) <= 0))  # components before the first that gains nothing
-        if not proven:
-            doubt = max(self.gains[index][0], 1e-9)  # not proven useless either
-            return np.array([0.0, doubt]) if is_early or self.gains[index][0] > 0 else np.array([0.0, 0.0])
-        curve = concave_majorant(np.concatenate([[0.0], np.cumsum(gains[:proven])]))
-        untried = CREDIT ** np.arange(1, max(1, proven // 2) + 1)
-        curve = np.concatenate([curve, curve[-1] + (curve[-1] - curve[-2]) * np.cumsum(untried)])
-        return curve[: table.max_dim + 1]
+        num_proven = int(np.argmax(np.append(gains, -1.0) <= 0))
+        if not num_proven:
+            is_in_doubt = self.ages[index] < DOUBT_LOOKS or self.gains[index][0] > 0
+            return np.array([0.0, max(self.gains[index][0], 1e-9) if is_in_doubt else 0.0])
+        curve = concave_majorant(np.concatenate([[0.0], np.cumsum(gains[:num_proven])]))
+        credit = (curve[-1] - curve[-2]) * CREDIT ** np.arange(1, max(1, num_proven // 2) + 1)
+        return np.concatenate([curve, curve[-1] + np.cumsum(credit)])[: self.tables[index].max_dim + 1]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_dimgrow.evaluation import roc_auc
 from keras_dimgrow.models import ModelConfig
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.race_states import RaceStates
@@ -30,7 +31,7 @@ class RaceResult:
         winner: name of the plan that won.
         plan: that plan.
         records: one a round and contestant: round, name, same_plan_as (names of equal plans), parameters, steps (so far),
-            log_loss, gain (mean of the incumbent's row loss minus this one's), standard_error (of gain), is_eliminated.
+            log_loss, auc, gain (mean of the incumbent's row loss minus this one's), standard_error (of gain), is_eliminated.
     """
 
     winner: str
@@ -103,7 +104,7 @@ def race(
         for number, steps in enumerate(round_steps):
             chunks = read_chunks(itertools.islice(batches, steps), fields)
             _require_rows(chunks, "train_data")
-            row_losses = {}
+            row_losses, aucs = {}, {}
             for name in left:
                 track = track_of[name]
                 if number:
@@ -111,7 +112,8 @@ def race(
                 else:
                     track.start(contestants[name])
                 track.train(chunks)
-                row_losses[name] = _row_losses(labels, track.predict(validation))
+                p = track.predict(validation)
+                row_losses[name], aucs[name] = _row_losses(labels, p), roc_auc(labels, p.ravel())
                 states.put(name, track.unload())
             is_last = number == len(round_steps) - 1
             kept = left if is_last else survivors({name: row_losses[name].mean() for name in left}, incumbent)
@@ -123,6 +125,7 @@ def race(
                     "parameters": contestants[name].parameters,
                     "steps": sum(round_steps[: number + 1]),
                     "log_loss": float(row_losses[name].mean()),
+                    "auc": aucs[name],
                     **_gain(row_losses[incumbent], row_losses[name]),
                     "is_eliminated": name not in kept,
                 }

@@ -1,104 +1,154 @@
-"""What each dimension of a field is worth: spectral components, measured on held-out rows in one pass.
+"""What each dimension of a table is worth, measured on held-out rows in one pass (docs/decisions/0006).
 
-(draft)
+One dimension's importance is diluted over redundant dimensions, so that shuffling columns one by one (arXiv 2505.12683,
+section 4.1) cannot show how many a field needs. Here a field's embedding is rotated first: by the singular vectors of
+C^1/2 A^1/2, where C [d, d] is the covariance of its embeddings e over rows and A [d, d] the mean of p (1 - p) a a', a being
+the slope of the logit in e. Component k then adds q_k b_k to a row's logit, to first order, and components come in order
+of what they add. Taking out the last ones moves the logit by the sum of theirs, and the loss of that logit is exact:
+one pass forward and back over the held-out rows gives the held-out loss of every dimension of every field.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_dimgrow.layers import GrowableEmbedding
+from keras_dimgrow.models import RankingModel
+
+_CLIP = 1e-6  # of probabilities, as float32 has them
+_MIN_EIGENVALUE = 1e-10  # relative to the largest
 
 
 @dataclasses.dataclass(frozen=True)
 class Spectrum:
-    basis: np.ndarray
-    dual: np.ndarray
+    """The components of one table, strongest first.
+
+    Attributes:
+        directions: [d, d]; the value of component k in a row is (e - mean e) . directions[:, k], of variance 1.
+        duals: [d, d]; `directions @ duals` is the identity.
+        gains: [d]; how much the held-out log loss, in nats, rises when component k goes after those behind it have gone.
+        errors: [d]; the standard error of each gain over rows.
+    """
+
+    directions: np.ndarray
+    duals: np.ndarray
     gains: np.ndarray
     errors: np.ndarray
 
+    def projection(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """What `GrowableEmbedding.project` needs to keep the first `rank` components.
 
-class Probe:
-    """Held-out rows, and the pass over them."""
+        Returns:
+            An orthonormal basis [d, rank] of the kept directions, and mixing [rank, d] such that e basis mixing is e projected
+            on the kept components along the others. (A whitened basis would change the scale that moments are for.)
+        """
+        basis, triangle = np.linalg.qr(self.directions[:, :rank])
+        return basis, triangle @ self.duals[:rank]
 
-    def __init__(self, model: keras.Model, batches: tf.data.Dataset, rows_per_look: int, max_rows: int = 200_000):
-        self.model = model
-        inputs, labels, count = [], [], 0
-        for x, y in batches.as_numpy_iterator():
-            inputs.append(x)
-            labels.append(np.ravel(y) > 0.5)
-            count += len(labels[-1])
-            if count >= max_rows:
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """One look at the held-out rows: the spectrum of each table, mean log loss in nats and the probabilities [rows]."""
+
+    spectra: list[Spectrum]
+    log_loss: float
+    probabilities: np.ndarray
+
+
+class HeldOutRows:
+    """Held-out rows, and the pass over them.
+
+    Args:
+        model: a RankingModel with a GrowableEmbedding.
+        batches: ({field: ids}, label [B]); read once and kept.
+        max_rows: at most about this many rows are read.
+    """
+
+    def __init__(self, model: RankingModel, batches: tf.data.Dataset, max_rows: int):
+        self.layer: GrowableEmbedding = model.embedding
+        self._inputs, labels, num_rows = [], [], 0
+        for inputs, batch_labels in batches:
+            self._inputs.append(inputs)
+            labels.append(np.ravel(batch_labels) > 0.5)
+            num_rows += len(labels[-1])
+            if num_rows >= max_rows:
                 break
-        self.inputs = {k: np.concatenate([x[k] for x in inputs]) for k in inputs[0]}
+        if not labels:
+            raise ValueError("search: validation_data has no batches. Pass held-out rows, ({field: ids}, label [B]).")
         self.labels = np.concatenate(labels)
-        self.rows_per_look = min(rows_per_look, count)
-        self.num_blocks = max(1, count // self.rows_per_look)
-        layer = model.embedding
+        layer, backbone = self.layer, model.backbone
 
         @tf.function(reduce_retracing=True)
         def look(inputs):
-            rows = layer.embed(inputs)
+            embeddings = layer.embed(inputs)
             with tf.GradientTape() as tape:
-                h = layer.adapt(rows)
-                tape.watch(h)
-                p = tf.cast(tf.squeeze(model.backbone(h, training=False), 1), tf.float32)
-                p = tf.clip_by_value(p, 1e-6, 1 - 1e-6)
-                z = tf.math.log(p) - tf.math.log1p(-p)
-            slopes = tape.gradient(z, h)
-            kernel = layer.kernel.value
-            if layer.adapter == "joint":
-                a = tf.matmul(slopes, kernel, transpose_b=True)
-            else:
-                widths = tf.stack([tf.shape(row)[1] for row in rows])
-                owners = tf.repeat(tf.range(len(rows)), widths)
-                a = tf.einsum("bdk,dk->bd", tf.gather(slopes, owners, axis=1), kernel)
-            return tf.concat(rows, 1), a, z
+                adapted = layer.adapt(embeddings)
+                tape.watch(adapted)
+                p = tf.cast(tf.squeeze(backbone(adapted, training=False), 1), tf.float32)
+                p = tf.clip_by_value(p, _CLIP, 1 - _CLIP)
+                logits = tf.math.log(p) - tf.math.log1p(-p)
+            slopes = layer.slopes(tape.gradient(logits, adapted), embeddings)
+            return tf.cast(tf.concat(embeddings, axis=1), tf.float32), tf.cast(slopes, tf.float32), logits
 
         self._look = look
 
-    def spectra(self, number: int):
-        layer = self.model.embedding
-        start = (number % self.num_blocks) * self.rows_per_look
-        part = slice(start, start + self.rows_per_look)
-        y = self.labels[part]
-        e, a, z = (t.numpy() for t in self._look({k: tf.constant(v[part]) for k, v in self.inputs.items()}))
-        sign = np.where(y, np.float32(-1), np.float32(1))
-        loss = np.logaddexp(np.float32(0), sign * z)
-        p = 1 / (1 + np.exp(-z))
-        omega = p * (1 - p)
-        bounds = layer._bounds_in_kernel()
-        result = []
-        for index in range(len(layer.tables)):
-            owners = [f for f, table in enumerate(layer.table_of) if table == index]
-            d = layer.allocated_dims[index]
-            if d == 0:
-                result.append(Spectrum(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0)))
-                continue
-            es = [e[:, bounds[f] : bounds[f + 1]] for f in owners]
-            es = [x - x.mean(0) for x in es]
-            As = [a[:, bounds[f] : bounds[f + 1]] for f in owners]
-            c = sum((x.T @ x).astype(np.float64) for x in es) / len(y)
-            m = sum(((x * omega[:, None]).T @ x).astype(np.float64) for x in As) / len(y)
-            cr, ci = _roots(c)
-            u, s, _ = np.linalg.svd(cr @ _roots(m)[0])
-            basis, dual = ci @ u, u.T @ cr
-            dz = sum((x @ basis.astype(np.float32)) * (w @ dual.T.astype(np.float32)) for x, w in zip(es, As))
-            tails = np.cumsum(dz[:, ::-1], axis=1)[:, ::-1]
-            losses = np.logaddexp(np.float32(0), sign[:, None] * (z[:, None] - tails))
-            losses = np.concatenate([losses, loss[:, None]], axis=1)
-            steps = losses[:, :-1] - losses[:, 1:]
-            result.append(Spectrum(basis, dual, steps.mean(0, dtype=np.float64), steps.std(0, dtype=np.float64) / len(y) ** 0.5))
-        return result, float(loss.mean())
+    def look(self) -> Look:
+        """Measures the model as it is now."""
+        parts = [self._look(inputs) for inputs in self._inputs]
+        embeddings, slopes, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+        signs = np.where(self.labels, np.float32(-1), np.float32(1))
+        p = 1 / (1 + np.exp(-logits))
+        bounds = self.layer.bounds()
+        spectra = []
+        for table in range(len(self.layer.tables)):
+            columns = [slice(*bounds[f : f + 2]) for f, owner in enumerate(self.layer.table_of) if owner == table]
+            e, a = ([values[:, part] for part in columns] for values in (embeddings, slopes))
+            spectra.append(measure(e, a, logits, signs, p * (1 - p)))
+        loss = np.logaddexp(np.float32(0), signs * logits)
+        return Look(spectra, float(loss.mean(dtype=np.float64)), p)
 
 
-def _roots(matrix):
+def measure(
+    embeddings: Sequence[np.ndarray],
+    slopes: Sequence[np.ndarray],
+    logits: np.ndarray,
+    signs: np.ndarray,
+    curvatures: np.ndarray,
+) -> Spectrum:
+    """The spectrum of one table, whose fields have these embeddings and slopes.
+
+    Args:
+        embeddings: e of each field of the table, [N, d].
+        slopes: the gradient of the logit in e, of each of these fields, [N, d].
+        logits: of the model as it is, [N].
+        signs: -1 for label 1, 1 for label 0, [N]: the loss is log(1 + exp(sign * logit)).
+        curvatures: p (1 - p), [N].
+    """
+    num_rows, dim = embeddings[0].shape
+    if not dim:
+        return Spectrum(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0))
+    centred = [e - e.mean(0) for e in embeddings]
+    covariance = sum((e.T @ e).astype(np.float64) for e in centred) / num_rows
+    curvature = sum(((a * curvatures[:, None]).T @ a).astype(np.float64) for a in slopes) / num_rows
+    root, inverse_root = _square_roots(covariance)
+    rotation = np.linalg.svd(root @ _square_roots(curvature)[0])[0]
+    directions, duals = inverse_root @ rotation, rotation.T @ root
+    contributions = sum(
+        (e @ directions.astype(e.dtype)) * (a @ duals.T.astype(a.dtype)) for e, a in zip(centred, slopes, strict=True)
+    )
+    # Of components k, k + 1, ...: what a logit loses when they go.
+    tails = np.cumsum(contributions[:, ::-1], axis=1)[:, ::-1]
+    tails = np.concatenate([tails, np.zeros_like(tails[:, :1])], axis=1)
+    losses = np.logaddexp(np.float32(0), signs[:, None] * (logits[:, None] - tails))
+    rises = losses[:, :-1] - losses[:, 1:]
+    gains = rises.mean(0, dtype=np.float64)
+    return Spectrum(directions, duals, gains, rises.std(0, dtype=np.float64) / num_rows**0.5)
+
+
+def _square_roots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The symmetric square root of a positive semidefinite matrix, and its inverse with eigenvalues bounded from below."""
     values, vectors = np.linalg.eigh(matrix)
-    values = np.maximum(values, max(values.max(), 1e-30) * 1e-10)
+    values = np.maximum(values, max(values.max(), 1e-30) * _MIN_EIGENVALUE)
     return (vectors * values**0.5) @ vectors.T, (vectors * values**-0.5) @ vectors.T
-
-
-def projection(spectrum: Spectrum, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """basis Q [d, r] orthonormal and mixing [r, d] so that E Q mixing W = E P W."""
-    q, r = np.linalg.qr(spectrum.basis[:, :rank])
-    return q, r @ spectrum.dual[:rank]

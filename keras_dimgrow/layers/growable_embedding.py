@@ -124,6 +124,15 @@ class GrowableEmbedding(keras.layers.Layer):
             for table, field_ids, field in zip(self.table_of, ids, self.fields, strict=True)
         ]
 
+    def slopes(self, gradients: tf.Tensor, embeddings: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The gradient in the embeddings, [B, sum d_i], from the gradient in the output and the fields' embeddings."""
+        kernel = tf.cast(self.kernel.value, gradients.dtype)
+        if self.adapter == "joint":
+            return tf.matmul(gradients, kernel, transpose_b=True)
+        widths = tf.stack([tf.shape(rows)[1] for rows in embeddings])
+        owners = tf.repeat(tf.range(len(embeddings)), widths)
+        return tf.einsum("bdk,dk->bd", tf.gather(gradients, owners, axis=1), kernel)
+
     # What follows is eager.
 
     @property
@@ -140,9 +149,11 @@ class GrowableEmbedding(keras.layers.Layer):
         """The plan of the present dimensions."""
         return EmbeddingPlan.from_dimensions(self.fields, self.dimensions())
 
-    def _bounds_in_kernel(self) -> np.ndarray:
-        """Row of the kernel where each field's begin, and the end of the last."""
-        dims = self.allocated_dims
+    def bounds(self) -> np.ndarray:
+        """Where each field's columns begin among all fields', and its rows in the kernel; and where the last end, [F + 1]."""
+        return self._bounds_of(self.allocated_dims)
+
+    def _bounds_of(self, dims: Sequence[int]) -> np.ndarray:
         return np.cumsum([0, *(dims[table] for table in self.table_of)])
 
     def grow(self, columns: Mapping[int, int], optimizer=None) -> None:
@@ -162,7 +173,7 @@ class GrowableEmbedding(keras.layers.Layer):
             if optimizer is not None:
                 optimizer.insert_slots(variable, axis, position, values)
 
-        ends = self._bounds_in_kernel()[1:]
+        ends = self.bounds()[1:]
         positions, rows = [], []
         for field, table in enumerate(self.table_of):
             for _ in range(columns.get(table, 0)):
@@ -186,24 +197,16 @@ class GrowableEmbedding(keras.layers.Layer):
         """
         table = self.tables[index]
         squared = basis**2
-        for variable, is_second in self._with_slots(table, optimizer):
-            matrix = squared if is_second else basis
-            variable.assign(tf.matmul(variable.value, tf.constant(matrix, table.dtype)))
-        bounds = self._bounds_before(index, basis.shape[0])
-        for variable, is_second in self._with_slots(self.kernel, optimizer):
-            is_value = variable is self.kernel
-            matrix = mixing if is_value else (squared.T if is_second else basis.T)
-            parts = np.split(variable.numpy(), bounds[1:-1])
-            parts = [
-                matrix @ part if table_of == index else part for part, table_of in zip(parts, self.table_of, strict=True)
-            ]
-            variable.assign(tf.constant(np.concatenate(parts), variable.dtype))
-
-    def _bounds_before(self, index: int, dim: int) -> np.ndarray:
-        """`_bounds_in_kernel` while the table `index` still had `dim` columns."""
         dims = self.allocated_dims
-        dims[index] = dim
-        return np.cumsum([0, *(dims[table] for table in self.table_of)])
+        for variable, is_second_moment in self._with_slots(table, optimizer):
+            matrix = squared if is_second_moment else basis
+            variable.assign(tf.matmul(variable.value, tf.constant(matrix, table.dtype)))
+        bounds = self._bounds_of(dims)
+        for variable, is_second_moment in self._with_slots(self.kernel, optimizer):
+            matrix = mixing if variable is self.kernel else (squared.T if is_second_moment else basis.T)
+            parts = np.split(variable.numpy(), bounds[1:-1])
+            rotated = [matrix @ part if i == index else part for i, part in zip(self.table_of, parts, strict=True)]
+            variable.assign(tf.constant(np.concatenate(rotated), variable.dtype))
 
     @staticmethod
     def _with_slots(variable, optimizer):
