@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_dimgrow import Field
 from pipeline.datasets.labelled_rows import LabelledRows
+from pipeline.datasets.planted_auc import bayes_auc
 from pipeline.datasets.planted_profiles import PROFILES, PlantedField
 from pipeline.datasets.planted_teachers import TEACHERS
 from pipeline.errors import UserError
@@ -21,7 +22,6 @@ LABEL_NOISE = 0.02
 CORRELATED_SHARE = 0.7
 SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 NUM_ROWS_PER_BLOCK = 16_384
-NUM_BINS = 65_536
 
 
 class Chunk(NamedTuple):
@@ -200,25 +200,3 @@ def _draw_latents(rng: np.random.Generator, weights: np.ndarray, rank: int) -> n
     values -= weights @ values
     covariance = (values * weights[:, None]).T @ values
     return np.linalg.solve(np.linalg.cholesky(covariance), values.T).T
-
-
-def bayes_auc(probabilities: np.ndarray) -> float:
-    """Expected AUC of ranking rows by their true probabilities.
-
-    The chance that row i is positive, row j negative and p_i > p_j (ties counting half), over all pairs of rows, divided
-    by the chance that i is positive and j negative. Probabilities that agree to 1/65536 count as ties.
-    """
-    return auc_of_bins(*bin_probabilities(probabilities))
-
-
-def bin_probabilities(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Expected positives and negatives among the rows in each of 65536 bins of probability."""
-    p = np.asarray(probabilities, np.float64)
-    bins = np.minimum((p * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    return np.bincount(bins, p, NUM_BINS), np.bincount(bins, 1 - p, NUM_BINS)
-
-
-def auc_of_bins(positives: np.ndarray, negatives: np.ndarray) -> float:
-    """The AUC of `bayes_auc` from the sums of `bin_probabilities`, which add up over chunks."""
-    below = np.cumsum(negatives) - negatives / 2
-    return float(positives @ below / (positives.sum() * negatives.sum()))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.planted import LABEL_NOISE, auc_of_bins, bin_probabilities, make_planted, stream
+from pipeline.datasets.planted import LABEL_NOISE, make_planted, stream
+from pipeline.datasets.planted_auc import auc_of_bins, bin_probabilities
 from pipeline.datasets.planted_profiles import PROFILES
 from pipeline.errors import UserError
 

@@ -31,9 +31,10 @@ class PlantedField:
     partner: str | None = None
 
 
-# Exponents of a large field and the small one that it interacts with. Sixteen ids at most of them at hand, and few rare
-# ids on the other side: with more, networks see no interaction in a few 100,000 rows, and all plans do equally badly.
+# Exponents of a large field and the small one that it interacts with. There are few ids on one side and few rare ones on the
+# other: else networks overfit before they see an interaction in a few 100,000 rows, and all plans do equally badly.
 UNEVEN = (1.3, 0.5)
+VERY_UNEVEN = (1.5, 0.5)
 
 
 def _pairs(rank: int, sizes: tuple[int, ...], strength: float, zipf: tuple[float, float] = (0.5, 0.5)):
@@ -74,12 +75,12 @@ def _planted() -> list[PlantedField]:
 
 
 def _planted39() -> list[PlantedField]:
-    rank6 = _pairs(6, (30_000, 16), 1.7, UNEVEN)
-    rank4 = _pairs(4, (50_000, 20), 1.35, UNEVEN)
-    rank3 = _pairs(3, (20_000, 12), 1.1, UNEVEN)
-    rank2 = _pairs(2, (40_000, 30), 0.9, UNEVEN)
-    rank1 = _pairs(1, (8000, 15), 0.6, UNEVEN)
-    linear = _linear((30_000, 2500, 600, 80, 24, 10, 4), 0.27, zipf=1.05)
+    rank6 = _pairs(6, (30_000, 12), 1.7, VERY_UNEVEN)
+    rank4 = _pairs(4, (50_000, 12), 1.35, VERY_UNEVEN)
+    rank3 = _pairs(3, (20_000, 12), 1.1, VERY_UNEVEN)
+    rank2 = _pairs(2, (40_000, 12), 0.9, VERY_UNEVEN)
+    rank1 = _pairs(1, (8000, 15), 0.6, VERY_UNEVEN)
+    linear = _linear((30_000, 2500, 600, 80, 24, 10, 4), 0.27, zipf=1.2)
     useless = _useless((305_000, 200_000, 130_000, 80_000, 28_000, 1500, 350, 100, 40, 18, 10, 8, 6, 5, 4), zipf=1.05)
     duplicates = _duplicates(rank3[0], rank1[0], rank2[1])
     correlated = _correlated((rank6[0], 30_000), (rank4[0], 10_000), (rank3[0], 5000), (linear[0], 600))

@@ -75,8 +75,8 @@ class Factorisation(Teacher):
 class Network(Teacher):
     """A random network with one hidden layer of tanh, over the numbers of all interacting fields.
 
-    Its units mix two numbers of different fields each, and each number enters as many units as any other. From each unit
-    two more are taken away that read one number each: sum of w t + b, averaged over the other number.
+    Its units mix two numbers of different fields each, and each number enters as many units as any other. From each of them
+    two more units are taken away, which read one of its numbers each: the unit's mean over the other number, nearly.
     """
 
     def _draw(self, rng):

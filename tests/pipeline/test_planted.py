@@ -9,7 +9,8 @@ from keras_dimgrow.evaluation import roc_auc
 from pipeline import cli
 from pipeline.cli import main
 from pipeline.datasets.csv_file import open_table
-from pipeline.datasets.planted import CORRELATED_SHARE, bayes_auc, make_planted, stream
+from pipeline.datasets.planted import CORRELATED_SHARE, make_planted, stream
+from pipeline.datasets.planted_auc import bayes_auc
 from pipeline.datasets.planted_files import write_planted
 from pipeline.datasets.planted_profiles import PROFILES
 from pipeline.errors import UserError
