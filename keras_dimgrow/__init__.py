@@ -19,8 +19,9 @@ if keras.backend.backend() != "tensorflow":
 from keras_dimgrow.callbacks import DimensionSearch
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field
-from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
+from keras_dimgrow.layers import DimGrowEmbedding, GrowableEmbedding, PlannedEmbedding
 from keras_dimgrow.methods import METHODS, SearchResult
+from keras_dimgrow.methods.dimgrow import DimGrowConfig
 from keras_dimgrow.methods.dimgrow_paper import DimGrowPaperConfig
 from keras_dimgrow.models import (
     DCN,
@@ -52,6 +53,7 @@ __all__ = [
     "NFM",
     "AutoInt",
     "DeepFM",
+    "DimGrowConfig",
     "DimGrowEmbedding",
     "DimGrowPaperConfig",
     "DimensionSearch",
@@ -60,6 +62,7 @@ __all__ = [
     "Field",
     "GateConfig",
     "GrowableAdam",
+    "GrowableEmbedding",
     "GrowableSlots",
     "GrowableVariable",
     "GrowthConfig",

@@ -64,6 +64,8 @@ class SearchCheckpoint(keras.callbacks.Callback):
             search = json.loads(str(saved["search"]))
             self.growth.trajectory = search["trajectory"]
             self.growth.has_converged = search["has_converged"]
+            if search["state"] is not None:
+                self.growth.restore_state(search["state"])
             logger.info("search goes on from step %d, saved in %s", search["step"], self.path)
             return search["step"]
 
@@ -92,6 +94,7 @@ class SearchCheckpoint(keras.callbacks.Callback):
             "trajectory": trajectory,
             "has_converged": self.growth.has_converged,
             "fields": self._fields(),
+            "state": self.growth.state() if hasattr(self.growth, "state") else None,
         }
         tf.io.gfile.makedirs(self.directory)
         with tempfile.TemporaryFile() as local:

@@ -8,6 +8,7 @@ held-out rows, and makes of it a curve u(d) for every table, over which `allocat
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from keras_dimgrow.fields import Field
 
 CREDIT = 0.5  # what a dimension that was never tried is expected to gain, as a part of the one before it
 SMOOTHING = 0.5  # weight of the past in the moving averages
-ERROR_WEIGHT = 0.5  # standard errors taken off a gain
+ERROR_WEIGHT = 0.5  # standard errors taken off a gain; added to that of a first dimension, whose field somebody chose
 YOUNG_LOOKS = 2  # looks before new columns are judged
 DOUBT_LOOKS = 4  # looks before a table whose first dimension gains nothing is given up
 REST_LOOKS = 6  # looks after which a table that was given up is tried again
@@ -48,6 +49,25 @@ class Ledger:
         none = [np.zeros(0) for _ in tables]
         return cls(tables, none, list(none), np.zeros(len(tables), int), np.minimum(dims, 1))
 
+    def copy(self) -> "Ledger":
+        """The ledger as it is now."""
+        return Ledger(self.tables, list(self.gains), list(self.errors), self.ages.copy(), self.trials.copy())
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the tables, as plain JSON types."""
+        return {
+            "gains": [gains.tolist() for gains in self.gains],
+            "errors": [errors.tolist() for errors in self.errors],
+            "ages": self.ages.tolist(),
+            "trials": self.trials.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, tables: Sequence[Field], values: dict[str, Any]) -> "Ledger":
+        """The inverse of `to_dict`."""
+        gains, errors = ([np.array(each, float) for each in values[key]] for key in ("gains", "errors"))
+        return cls(tables, gains, errors, np.array(values["ages"], int), np.array(values["trials"], int))
+
     @property
     def sizes(self) -> np.ndarray:
         """V_i of each table."""
@@ -68,14 +88,23 @@ class Ledger:
         self.ages[(after > before) | ((after == 0) & (before > 0))] = 0
         self.trials[(before == 0) & (after > 0)] += 1
 
-    def utilities(self) -> list[np.ndarray]:
-        """u(0 .. d) of each table: the concave majorant of what its components gain, less half a standard error."""
+    def utilities(self, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
+        """u(0 .. d) of each table: the concave majorant of what its components gain, with `error_weight` standard errors.
+
+        They are taken off all gains but the first: a further dimension has to prove itself, a field that somebody chose has
+        to be proven useless.
+        """
+        return [concave_majorant(np.append(0.0, np.cumsum(g))) for g in self._careful_gains(error_weight)]
+
+    def _careful_gains(self, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
         return [
-            concave_majorant(np.concatenate([[0.0], np.cumsum(gains - ERROR_WEIGHT * errors)]))
+            gains + np.where(np.arange(len(gains)), -error_weight, error_weight) * errors
             for gains, errors in zip(self.gains, self.errors, strict=True)
         ]
 
-    def curves_and_minimum(self, budget: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def curves_and_minimum(
+        self, budget: int, error_weight: float = ERROR_WEIGHT
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         """What a plan is chosen from: utilities as far as dimensions were tried, and the least dimension of each table.
 
         A table keeps its min_dim, and one dimension if that is cheap: too little to be worth an error.
@@ -89,18 +118,18 @@ class Ledger:
                 room -= sizes[i]
         curves = [
             np.concatenate([u, np.full(max(0, least + 1 - len(u)), u[-1])])
-            for u, least in zip(self.utilities(), minimum, strict=True)
+            for u, least in zip(self.utilities(error_weight), minimum, strict=True)
         ]
         return curves, minimum
 
-    def plan_dims(self, budget: int) -> np.ndarray:
+    def plan_dims(self, budget: int, error_weight: float = ERROR_WEIGHT) -> np.ndarray:
         """The dimensions of most utility within `budget` parameters, int [F].
 
         Raises:
             ValueError: if the tables' min_dim take more than the budget.
         """
-        curves, minimum = self.curves_and_minimum(budget)
-        return allocate(curves, self.sizes, budget, minimum)
+        curves, minimum = self.curves_and_minimum(budget, error_weight)
+        return allocate(curves, self.sizes.tolist(), budget, minimum.tolist())
 
     def next_dims(self, dims: np.ndarray, budget: int, limit: int, may_begin: bool = True) -> np.ndarray:
         """The dimensions to search on with: those of most utility, with credit for those not tried, within `limit`.
@@ -113,7 +142,7 @@ class Ledger:
         """
         sizes, target = self.sizes, dims.copy()
         judged = (dims > 0) & (self.ages >= YOUNG_LOOKS)
-        curves = {int(i): self._curve_with_credit(i) for i in np.flatnonzero(judged)}
+        curves = {int(i): self._curve_with_credit(int(i)) for i in np.flatnonzero(judged)}
         worth = [curve[1] for curve in curves.values() if curve[-1] > 0]
         if may_begin and worth:
             rested = (self.trials == 0) | ((self.trials < MAX_TRIALS) & (self.ages >= REST_LOOKS))
@@ -141,11 +170,10 @@ class Ledger:
 
     def _curve_with_credit(self, index: int) -> np.ndarray:
         """u(0 .. d) of the components that gain something, and half as many more on credit, at least one."""
-        gains = self.gains[index] - ERROR_WEIGHT * self.errors[index]
+        gains = self._careful_gains()[index]
         num_proven = int(np.argmax(np.append(gains, -1.0) <= 0))
         if not num_proven:
-            is_in_doubt = self.ages[index] < DOUBT_LOOKS or self.gains[index][0] > 0
-            return np.array([0.0, max(self.gains[index][0], 1e-9) if is_in_doubt else 0.0])
+            return np.array([0.0, 1e-9 if self.ages[index] < DOUBT_LOOKS else 0.0])
         curve = concave_majorant(np.concatenate([[0.0], np.cumsum(gains[:num_proven])]))
         credit = (curve[-1] - curve[-2]) * CREDIT ** np.arange(1, max(1, num_proven // 2) + 1)
         return np.concatenate([curve, curve[-1] + np.cumsum(credit)])[: self.tables[index].max_dim + 1]

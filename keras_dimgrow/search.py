@@ -53,7 +53,7 @@ def search(
     train_data: tf.data.Dataset,
     validation_data: tf.data.Dataset | None = None,
     *,
-    method: str = "dimgrow_paper",
+    method: str = "dimgrow",
     parameter_budget: Budget | None = None,
     config: Config | None = None,
     model_config: ModelConfig | None = None,
@@ -70,7 +70,8 @@ def search(
         validation_data: held-out batches, by which dimensions are judged.
         method: a name in `METHODS`.
         parameter_budget: the most embedding parameters that the plan may have: a share of uniform 16 (float), a number (int)
-            or bytes of the float32 tables ("64MB"). None: no budget.
+            or bytes of the float32 tables ("64MB"). None: no budget; "dimgrow" then finds the smallest plan within its
+            `tolerance` of uniform 16.
         config: settings of the method, of the class `METHODS[method].config`.
         model_config: the backbone and its sizes.
         seed: seed of everything random.

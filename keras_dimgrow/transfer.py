@@ -3,15 +3,18 @@
 import keras
 import numpy as np
 
-from keras_dimgrow.layers import DimGrowEmbedding, PlannedEmbedding
+from keras_dimgrow.layers import DimGrowEmbedding, GrowableEmbedding, PlannedEmbedding
 from keras_dimgrow.models import RankingModel
 
+_SEARCHED = (DimGrowEmbedding, GrowableEmbedding)
 
-def transfer_layer(layer: DimGrowEmbedding) -> PlannedEmbedding:
-    """A PlannedEmbedding with the plan of `layer` and its surviving columns; gates are folded into the adapter.
 
-    In inference both give the same output if `layer` uses no dimension that `plan()` leaves out: after `search`, or after
-    `layer.settle()`. With the adapter per field, removed fields keep their place in the output, as zeros.
+def transfer_layer(layer: DimGrowEmbedding | GrowableEmbedding) -> PlannedEmbedding:
+    """A PlannedEmbedding with the plan of `layer` and its columns; of a DimGrowEmbedding those that survive, with the gates
+    folded into the adapter.
+
+    In inference both give the same output; for a DimGrowEmbedding if it uses no dimension that `plan()` leaves out: after
+    `search`, or after `layer.settle()`. With the adapter per field, removed fields keep their place in the output, as zeros.
 
     Raises:
         ValueError: if `layer` has no values yet, or its gates removed every field.
@@ -38,10 +41,14 @@ def transfer_layer(layer: DimGrowEmbedding) -> PlannedEmbedding:
     )
     planned.build(None)
     tables, kernels = {}, {}
-    gates = np.split(np.asarray(layer.all_gates()), np.cumsum(layer.allocated_dims)[:-1])
+    if isinstance(layer, DimGrowEmbedding):
+        gates = np.split(np.asarray(layer.all_gates()), np.cumsum(layer.allocated_dims)[:-1])
+        survivors = layer.surviving_columns()
+    else:
+        gates = [np.ones(dim, np.float32) for dim in layer.allocated_dims]
+        survivors = [np.arange(dim) for dim in layer.allocated_dims]
     bounds = np.cumsum([layer.allocated_dims[table] for table in layer.table_of])[:-1]
     rows_of_fields = np.split(layer.kernel.numpy(), bounds)
-    survivors = layer.surviving_columns()
     for field, table, rows in zip(layer.fields, layer.table_of, rows_of_fields, strict=True):
         columns = survivors[table]
         tables[field.name] = layer.tables[table].numpy()[:, columns]
@@ -51,7 +58,10 @@ def transfer_layer(layer: DimGrowEmbedding) -> PlannedEmbedding:
 
 
 def transfer_model(model: keras.Model) -> keras.Model:
-    """A model like `model`, not compiled, with each DimGrowEmbedding turned into a PlannedEmbedding (`transfer_layer`).
+    """A model like `model`, not compiled, each layer of a search in it turned into a PlannedEmbedding (`transfer_layer`).
+
+    All other weights are copied; `model` is left as it is. Takes a `RankingModel`, a functional or a sequential model,
+    also nested ones.
 
     All other weights are copied; `model` is left as it is. Takes a `RankingModel`, a functional or a sequential model,
     also nested ones.
@@ -66,7 +76,7 @@ def transfer_model(model: keras.Model) -> keras.Model:
         >>> [type(each).__name__ for each in transfer_model(model).layers]
         ['PlannedEmbedding', 'Dense']
     """
-    if isinstance(model, RankingModel) and isinstance(model.embedding, DimGrowEmbedding):
+    if isinstance(model, RankingModel) and isinstance(model.embedding, _SEARCHED):
         backbone = type(model.backbone).from_config(model.backbone.get_config())
         transferred = RankingModel(transfer_layer(model.embedding), backbone, name=model.name)
         transferred.build()
@@ -80,7 +90,7 @@ def transfer_model(model: keras.Model) -> keras.Model:
         )
 
     def clone(layer):
-        if isinstance(layer, DimGrowEmbedding):
+        if isinstance(layer, _SEARCHED):
             return transfer_layer(layer)
         return transfer_model(layer) if _has_search(layer) else type(layer).from_config(layer.get_config())
 
@@ -103,4 +113,4 @@ def _has_search(layer) -> bool:
     """Whether `layer` is, or is a model with, a DimGrowEmbedding."""
     if isinstance(layer, keras.Model):
         return any(_has_search(inner) for inner in layer.layers)
-    return isinstance(layer, DimGrowEmbedding)
+    return isinstance(layer, _SEARCHED)

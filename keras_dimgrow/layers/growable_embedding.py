@@ -49,7 +49,7 @@ class GrowableEmbedding(keras.layers.Layer):
     def __init__(
         self,
         fields: Sequence[Field],
-        dimensions: Sequence[int] | None = None,
+        dimensions: Sequence[int] | np.ndarray | None = None,
         adapter_width: int = 64,
         adapter: str = "joint",
         stddev: float = 0.01,

@@ -1,96 +1,269 @@
-"""draft"""
+"""DimGrow with a budget: dimensions grow where held-out loss falls most per parameter (docs/decisions/0006).
+
+Fields start with one dimension and grow while the model trains, as in arXiv 2505.12683, section 4.2. What decides is not a
+gate but the objective of section 3 itself: every look measures the utility of every dimension (utility.py), the ledger
+smooths it over looks, and an exact knapsack chooses what to hold next. The paper's own form is `dimgrow_paper`.
+"""
 
 import dataclasses
+import logging
 import time
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_dimgrow.budget import UNIFORM_DIMENSION
+from keras_dimgrow.callbacks import resident_bytes
+from keras_dimgrow.checkpoint import SearchCheckpoint
 from keras_dimgrow.config import Config
-from keras_dimgrow.layers.growable_embedding import GrowableEmbedding
+from keras_dimgrow.evaluation import roc_auc
+from keras_dimgrow.interrupts import interrupts_deferred
+from keras_dimgrow.layers import GrowableEmbedding
 from keras_dimgrow.ledger import Ledger
+from keras_dimgrow.methods.dimgrow_race import race_plans
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.models import build_model
 from keras_dimgrow.optimizers import LazyAdam
+from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.steps import steps_per_pass
-from keras_dimgrow.utility import Probe, projection
+from keras_dimgrow.utility import HeldOutRows, Look
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_TRAINED_PARAMETER = 12  # float32 value and LazyAdam's two slots
+MIN_USED_SHARE = 0.92  # of the budget; a plan below it says why
+MIN_STEPS, MAX_STEPS = 300, 4000  # of a search, unless one pass over the data takes more
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DimGrowConfig(Config):
-    max_steps: int | None = None
+    """How a search by utilities trains, looks and stops. The defaults follow from the size of the data.
+
+    Args:
+        epochs: passes over the training data; at least 300 steps in all, and beyond 4,000 steps one pass at most.
+        max_steps: the search ends after this many training steps at the latest. None: as `epochs` says.
+        num_looks: how often dimensions are measured and changed.
+        patience_looks: the search ends when held-out loss has not improved for this many looks.
+        look_rows: held-out rows of a look, at most about as many.
+        learning_rate: of LazyAdam, in the search and in the race.
+        kappa: the search itself never holds more than kappa times the budget, at least 1.
+        race: whether the plan is raced, before it is returned, against its neighbours and the rules that anyone can type
+            (uniform, mixed_dimension, log_vocabulary), and replaced if another is clearly better.
+        tolerance: without a budget, the plan is the smallest raced one whose held-out AUC is at least (1 - tolerance) times
+            that of uniform 16 (tau of section 3 is 1 - tolerance).
+
+    Example:
+        >>> DimGrowConfig(kappa=1.0).num_looks
+        24
+    """
+
     epochs: float = 3.0
+    max_steps: int | None = None
     num_looks: int = 24
-    look_rows: int = 30_000
     patience_looks: int = 5
+    look_rows: int = 30_000
     learning_rate: float = 3e-3
     kappa: float = 1.5
     race: bool = True
-    verbose: bool = False
+    tolerance: float = 0.001
 
-
-class Growth(keras.callbacks.Callback):
-    def __init__(self, layer, probe, budget, limit, config):
-        super().__init__()
-        self.layer, self.probe, self.budget, self.limit, self.config = layer, probe, budget, limit, config
-        self.ledger = Ledger.empty(layer.searched_tables)
-        self.best_loss, self.best_look, self.num_looks = np.inf, 0, 0
-        self.best = None
-        self.look_seconds = 0.0
-        self.peak = 0
-
-    def on_epoch_end(self, epoch, logs=None):
-        t = time.monotonic()
-        layer, optimizer = self.layer, self.model.optimizer
-        self.num_looks += 1
-        spectra, loss = self.probe.spectra(0)
-        dims = np.array(layer.allocated_dims)
-        self.peak = max(self.peak, int((self.ledger.sizes * dims).sum()))
-        self.ledger.add([s.gains for s in spectra], [s.errors for s in spectra])
-        if loss < self.best_loss:
-            self.best_loss, self.best_look = loss, self.num_looks
-            self.best = (list(self.ledger.gains), list(self.ledger.errors))
-        if self.num_looks - self.best_look >= self.config.patience_looks:
-            self.model.stop_training = True
-        target = self.ledger.next_dims(dims, self.budget, self.limit, self.num_looks < 4) if self.num_looks >= 2 else dims
-        for i in np.flatnonzero(target < dims):
-            layer.project(int(i), *projection(spectra[i], target[i]), optimizer)
-            self.ledger.cut(i, target[i])
-        growing = {int(i): int(target[i] - dims[i]) for i in np.flatnonzero(target > dims)}
-        if growing:
-            layer.grow(growing, optimizer)
-            self.ledger.ages[list(growing)] = 0
-        self.peak = max(self.peak, int((self.ledger.sizes * target).sum()))
-        self.look_seconds += time.monotonic() - t
-        if self.config.verbose:
-            print(self.num_looks, f"loss {loss:.4f} train {logs['loss']:.4f} dims", *target, "params", int((self.ledger.sizes * target).sum()), f"{time.monotonic() - t:.2f}s", flush=True)
+    def __post_init__(self) -> None:
+        for key in ("num_looks", "patience_looks", "look_rows"):
+            self._require_int(key, 1)
+        self._require_int("max_steps", 1, optional=True)
+        self._require_number("epochs", 0.0, above=True)
+        self._require_number("learning_rate", 0.0, above=True)
+        self._require_number("kappa", 1.0)
+        self._require_number("tolerance", 0.0, 1.0)
+        self._require("race", isinstance(self.race, bool), "true or false")
 
 
 def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
+    """Searches by utilities, then races what was found."""
     validation = problem.require_validation_data("dimgrow")
     tables = problem.tables
-    sizes = np.array([t.vocabulary_size for t in tables])
-    budget = problem.max_parameters or int(16 * sizes.sum())
+    sizes = np.array([table.vocabulary_size for table in tables])
+    budget = problem.max_parameters or UNIFORM_DIMENSION * int(sizes.sum())
     limit = int(config.kappa * budget)
-    dims, room = np.zeros(len(tables), int), limit
-    for i in np.argsort(sizes, kind="stable"):
-        least = max(1, tables[i].min_dim)
-        if sizes[i] * least <= min(budget, room):
-            dims[i] = least
-            room -= sizes[i] * least
+    dims = start_dims(problem, budget, limit)
+    per_pass = steps_per_pass(problem.train_data)
+    num_steps = int(min(max(config.epochs * per_pass, MIN_STEPS), max(per_pass, MAX_STEPS)))
+    num_steps = num_steps if config.max_steps is None else min(num_steps, config.max_steps)
+    steps_per_look = max(1, num_steps // config.num_looks)
+
     layer = GrowableEmbedding(
-        problem.fields, dims, problem.model_config.adapter_width, problem.model_config.adapter, seed=problem.seed, name="embedding"
+        problem.fields,
+        dims,
+        problem.model_config.adapter_width,
+        problem.model_config.adapter,
+        seed=problem.seed,
+        name="embedding",
     )
     model = build_model(layer, problem.model_config, problem.seed)
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
-    per_pass = steps_per_pass(problem.train_data)
-    steps = config.max_steps or int(min(max(config.epochs * per_pass, 300), max(per_pass, 4000)))
-    every = max(1, steps // config.num_looks)
-    growth = Growth(layer, Probe(model, validation, config.look_rows), budget, limit, config)
-    model.fit(problem.train_data.repeat(), steps_per_epoch=every, epochs=config.num_looks, callbacks=[growth], shuffle=False, verbose=0)
-    growth.ledger.gains, growth.ledger.errors = growth.best
-    plan = problem.plan(growth.ledger.plan_dims(budget))
-    result = SearchResult(plan, [], True, model, growth.peak * 12, plan_for=lambda b: problem.plan(growth.ledger.plan_dims(b)))
-    object.__setattr__(result, "growth", growth)
-    return result
+    growth = UtilityGrowth(HeldOutRows(model, validation, config.look_rows), budget, limit, config, problem.on_check)
+    checkpoint = SearchCheckpoint(growth, None, problem.checkpoint_directory)
+    step = checkpoint.restore(model)
+    num_looks = -(-num_steps // steps_per_look)
+    if step < num_steps and not growth.has_converged:
+        model.fit(
+            problem.train_data.repeat().skip(step),
+            initial_epoch=step // steps_per_look,
+            epochs=num_looks,
+            steps_per_epoch=steps_per_look,
+            callbacks=[growth, checkpoint],
+            shuffle=False,
+            verbose=0,
+        )
+    ledger = growth.best
+    found = problem.plan(ledger.plan_dims(budget))
+    growth.settle(found)
+    plan, note, races, race_seconds = found, None, [], 0.0
+    if config.race:
+        begin = time.monotonic()
+        outcome = race_plans(problem, config, ledger, found, num_steps)
+        plan, note, races = outcome.plan, outcome.note, outcome.records
+        race_seconds = time.monotonic() - begin
+    if problem.max_parameters and plan.parameters < MIN_USED_SHARE * budget:
+        used = (
+            f"The plan takes {plan.parameters / budget:.0%} of the budget: more parameters did not lower held-out loss."
+        )
+        note = used if note is None else f"{note} {used}"
+    return SearchResult(
+        plan,
+        growth.trajectory,
+        growth.has_converged,
+        model if plan == found else None,
+        peak_table_bytes=growth.peak_parameters * BYTES_PER_TRAINED_PARAMETER,
+        note=note,
+        plan_for=lambda smaller: plan if smaller >= plan.parameters else problem.plan(ledger.plan_dims(smaller)),
+        race=races,
+        race_seconds=race_seconds,
+    )
+
+
+def start_dims(problem: SearchProblem, budget: int, limit: int) -> np.ndarray:
+    """One dimension (or min_dim) for each table, smallest first, as far as they fit; the others begin later.
+
+    Raises:
+        ValueError: if the budget allows the smallest table no dimension, or the tables' min_dim take more.
+    """
+    tables = problem.tables
+    sizes = np.array([table.vocabulary_size for table in tables])
+    dims = np.array([table.min_dim for table in tables])
+    needed = max(int(sizes @ dims), int(sizes.min()))
+    if budget < needed:
+        what = "the fields' min_dim take" if dims.any() else "one dimension of the smallest field takes"
+        raise ValueError(f"dimgrow: {what} {needed} parameters; received a budget of {budget}. Raise parameter_budget.")
+    room = limit - int(sizes @ dims)
+    for i in np.argsort(sizes, kind="stable"):
+        if not dims[i] and sizes[i] <= min(room, budget):
+            dims[i] = 1
+            room -= sizes[i]
+    return dims
+
+
+class UtilityGrowth(keras.callbacks.Callback):
+    """Looks at the held-out rows at the end of every epoch of `fit`, and changes dimensions.
+
+    Attributes:
+        trajectory: a record a look.
+        has_converged: whether held-out loss stopped improving.
+        ledger: what was measured so far.
+        best: the ledger at the look of least held-out loss: click data is soon overfitted, and what its dimensions gain then
+            says nothing about a training that stops in time.
+        peak_parameters: the most that the tables held.
+    """
+
+    def __init__(self, rows: HeldOutRows, budget: int, limit: int, config: DimGrowConfig, on_check=None):
+        super().__init__()
+        self.layer, self.rows, self.budget, self.limit, self.config = rows.layer, rows, budget, limit, config
+        self.on_check = on_check
+        self.trajectory: list[dict[str, Any]] = []
+        self.has_converged = False
+        self.ledger = Ledger.at_start(self.layer.searched_tables, self.layer.allocated_dims)
+        self.best = self.ledger.copy()
+        self.peak_parameters = int(self.ledger.sizes @ self.layer.allocated_dims)
+        self._seconds_before = 0.0
+
+    def on_train_begin(self, logs=None):
+        self._seconds_before = self.trajectory[-1]["seconds"] if self.trajectory else 0.0
+        self._begin = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        look = self.rows.look()
+        before = np.array(self.layer.allocated_dims)
+        self.ledger.add([s.gains for s in look.spectra], [s.errors for s in look.spectra])
+        losses = [record["validation_loss"] for record in self.trajectory]
+        if not losses or look.log_loss < min(losses):
+            self.best = self.ledger.copy()
+        since_best = 0 if not losses else len(losses) - int(np.argmin([*losses, look.log_loss]))
+        self.has_converged = since_best >= self.config.patience_looks
+        num_looks_left = self.config.num_looks - len(losses) - 1
+        after = before
+        if num_looks_left and not self.has_converged:
+            after = self.ledger.next_dims(before, self.budget, self.limit, num_looks_left > self.config.num_looks // 3)
+        self._change(look, before, after)
+        self.trajectory.append(self._record(look, logs or {}, before, after))
+        if self.on_check is not None:
+            self.on_check(self.trajectory[-1])
+        if self.has_converged:
+            self.model.stop_training = True
+
+    def _change(self, look: Look, before: np.ndarray, after: np.ndarray) -> None:
+        optimizer = self.model.optimizer
+        with interrupts_deferred():
+            for i in np.flatnonzero(after < before):
+                self.layer.project(int(i), *look.spectra[i].projection(after[i]), optimizer)
+            growing = {int(i): int(after[i] - before[i]) for i in np.flatnonzero(after > before)}
+            if growing:
+                self.layer.grow(growing, optimizer)
+            self.ledger.resize(before, after)
+            self.peak_parameters = max(self.peak_parameters, int(self.ledger.sizes @ after))
+
+    def settle(self, plan: EmbeddingPlan) -> None:
+        """Brings the model to the dimensions of `plan`."""
+        after = np.array([plan.dimensions[table.name] for table in self.layer.searched_tables])
+        before = np.array(self.layer.allocated_dims)
+        if (after < before).any():
+            self._change(self.rows.look(), before, np.minimum(before, after))
+        if (after > before).any():
+            self._change(self.rows.look(), np.minimum(before, after), after)
+
+    def _record(self, look: Look, logs, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+        """One line of the trajectory."""
+        layer = self.layer
+        names = [table.name for table in layer.searched_tables]
+        fields = zip(layer.fields, layer.table_of, strict=True)
+        parameters = int(self.ledger.sizes @ after)
+        changes = [(i, "drop" if after[i] < before[i] else "grow") for i in np.flatnonzero(after != before)]
+        return {
+            "step": int(self.model.optimizer.iterations.numpy()),
+            "seconds": round(self._seconds_before + time.monotonic() - self._begin, 3),
+            "loss": float(logs["loss"]) if "loss" in logs else None,
+            "validation_loss": look.log_loss,
+            "validation_auc": roc_auc(self.rows.labels, look.probabilities),
+            "dimensions": layer.dimensions(),
+            "total_dimensions": int(after.sum()),
+            "gains": {field.name: [float(f"{g:.4g}") for g in look.spectra[table].gains] for field, table in fields},
+            "parameters": parameters,
+            "table_bytes": parameters * BYTES_PER_TRAINED_PARAMETER,
+            "resident_bytes": resident_bytes(),
+            "events": [{"field": names[i], "action": action} for i, action in changes],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the variables, as plain JSON types."""
+        return {
+            "ledger": self.ledger.to_dict(),
+            "best": self.best.to_dict(),
+            "peak_parameters": self.peak_parameters,
+        }
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        tables = self.layer.searched_tables
+        self.ledger, self.best = (Ledger.from_dict(tables, state[key]) for key in ("ledger", "best"))
+        self.peak_parameters = state["peak_parameters"]

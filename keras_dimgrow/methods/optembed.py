@@ -30,9 +30,9 @@ from keras_dimgrow.layers.inputs import batch_size_of, embed, read_ids
 from keras_dimgrow.methods.evolution import EvolutionConfig, evolve
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.methods.scaling import bounds_of
-from keras_dimgrow.steps import epochs_within
 from keras_dimgrow.models import RankingModel, build_model
 from keras_dimgrow.optimizers import LazyAdam
+from keras_dimgrow.steps import epochs_within
 
 TABLE_COPIES = 3  # the table and both moments of Adam
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow.budget import Budget, parse_budget
@@ -43,7 +44,7 @@ class SearchProblem:
         """The first field of each table: what has a dimension."""
         return tables_of(self.fields)
 
-    def plan(self, dimensions: Sequence[int]) -> EmbeddingPlan:
+    def plan(self, dimensions: Sequence[int] | np.ndarray) -> EmbeddingPlan:
         """The plan with these dimensions of `tables`."""
         by_table = {table.table_key: int(dim) for table, dim in zip(self.tables, dimensions, strict=True)}
         return EmbeddingPlan.from_dimensions(
@@ -71,6 +72,8 @@ class SearchResult:
         has_converged: False if the search was ended by its number of steps.
         model: the trained search model, where `retrain(plan, ..., transfer_from=model)` can go on from it; else None.
         peak_table_bytes: most bytes that the search held in embedding tables and their optimizer slots at any time.
+        race: one record a round and contestant of the race that the plan was put through (`RaceResult`); empty without one.
+        race_seconds: how long that took, in seconds of the search's.
         note: what the user should know about this result, such as a budget that was not needed; None for nothing.
     """
 
@@ -79,6 +82,8 @@ class SearchResult:
     has_converged: bool = True
     model: keras.Model | None = None
     peak_table_bytes: int = 0
+    race: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    race_seconds: float = 0.0
     note: str | None = None
     # Parameters -> plan, for methods whose one run has the plans of all smaller budgets.
     plan_for: Callable[[int], EmbeddingPlan] | None = dataclasses.field(default=None, repr=False, compare=False)

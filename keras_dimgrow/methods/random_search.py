@@ -18,9 +18,9 @@ from keras_dimgrow.fields import Field
 from keras_dimgrow.layers import PlannedEmbedding
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.methods.scaling import bounds_of, scale_dimensions
-from keras_dimgrow.steps import steps_for
 from keras_dimgrow.models import build_model
 from keras_dimgrow.optimizers import LazyAdam
+from keras_dimgrow.steps import steps_for
 
 LEAST_SHARE_USED = 0.9  # of the budget, as far as tables can be made larger
 DRAWS_PER_PLAN = 100  # before it is given up that another plan exists

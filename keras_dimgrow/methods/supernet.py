@@ -17,8 +17,8 @@ from keras_dimgrow.methods.columns import keep_best_columns
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.models import RankingModel, build_model
 from keras_dimgrow.optimizers import LazyAdam
-from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.plan import EmbeddingPlan
+from keras_dimgrow.steps import steps_per_pass
 
 VALUES_PER_PARAMETER = 3  # the parameter and Adam's two slots
 

@@ -9,8 +9,8 @@ import pytest
 from keras_dimgrow import Field, GateConfig, ModelConfig, search
 from keras_dimgrow.methods.problem import SearchProblem
 from keras_dimgrow.methods.supernet import prune
-from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.methods.supernet_gates import ShuffledSupernetEmbedding, SupernetGatesConfig
+from keras_dimgrow.steps import steps_per_pass
 
 MODEL = ModelConfig(adapter_width=8, hidden_units=(8,))
 FAST_MODEL = ModelConfig(backbone="fm", adapter_width=2)  # where it only matters that there is one
