@@ -93,9 +93,10 @@ def _filled(problem: SearchProblem, dims: list[int], budget: int) -> np.ndarray:
     kept = np.flatnonzero(dims)
     tables = [problem.tables[i] for i in kept]
     filled = np.array(dims)
+    most = [min(table.max_dim, UNIFORM_DIMENSION) for table in tables]
     filled[kept] = scale_dimensions(
         filled[kept].tolist(),
-        [(int(dim), max(int(dim), min(table.max_dim, UNIFORM_DIMENSION))) for dim, table in zip(filled[kept], tables, strict=True)],
+        [(int(dim), max(int(dim), high)) for dim, high in zip(filled[kept], most, strict=True)],
         [table.vocabulary_size for table in tables],
         budget,
     )
