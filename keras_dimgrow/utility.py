@@ -97,14 +97,16 @@ class HeldOutRows:
     def look(self) -> Look:
         """Measures the model as it is now."""
         parts = [self._look(inputs) for inputs in self._inputs]
-        embeddings, slopes, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+        # Columns first: what follows runs along the rows of data.
+        embeddings, slopes = (np.concatenate([np.transpose(part[i]) for part in parts], axis=1) for i in (0, 1))
+        logits = np.concatenate([part[2] for part in parts])
         signs = np.where(self.labels, np.float32(-1), np.float32(1))
         p = 1 / (1 + np.exp(-logits))
         bounds = self.layer.bounds()
         spectra = []
         for table in range(len(self.layer.tables)):
             columns = [slice(*bounds[f : f + 2]) for f, owner in enumerate(self.layer.table_of) if owner == table]
-            e, a = ([values[:, part] for part in columns] for values in (embeddings, slopes))
+            e, a = ([values[part] for part in columns] for values in (embeddings, slopes))
             spectra.append(measure(e, a, logits, signs, p * (1 - p)))
         loss = np.logaddexp(np.float32(0), signs * logits)
         return Look(spectra, float(loss.mean(dtype=np.float64)), p)
@@ -120,31 +122,29 @@ def measure(
     """The spectrum of one table, whose fields have these embeddings and slopes.
 
     Args:
-        embeddings: e of each field of the table, [N, d].
-        slopes: the gradient of the logit in e, of each of these fields, [N, d].
+        embeddings: e of each field of the table, [d, N].
+        slopes: the gradient of the logit in e, of each of these fields, [d, N].
         logits: of the model as it is, [N].
         signs: -1 for label 1, 1 for label 0, [N]: the loss is log(1 + exp(sign * logit)).
         curvatures: p (1 - p), [N].
     """
-    num_rows, dim = embeddings[0].shape
+    dim, num_rows = embeddings[0].shape
     if not dim:
         return Spectrum(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0))
-    centred = [e - e.mean(0) for e in embeddings]
-    covariance = sum((e.T @ e).astype(np.float64) for e in centred) / num_rows
-    curvature = sum(((a * curvatures[:, None]).T @ a).astype(np.float64) for a in slopes) / num_rows
+    centred = [e - e.mean(1, keepdims=True) for e in embeddings]
+    covariance = sum((e @ e.T).astype(np.float64) for e in centred) / num_rows
+    curvature = sum(((a * curvatures) @ a.T).astype(np.float64) for a in slopes) / num_rows
     root, inverse_root = _square_roots(covariance)
     rotation = np.linalg.svd(root @ _square_roots(curvature)[0])[0]
     directions, duals = inverse_root @ rotation, rotation.T @ root
     contributions = sum(
-        (e @ directions.astype(e.dtype)) * (a @ duals.T.astype(a.dtype)) for e, a in zip(centred, slopes, strict=True)
+        (directions.T.astype(e.dtype) @ e) * (duals.astype(a.dtype) @ a) for e, a in zip(centred, slopes, strict=True)
     )
     # Of components k, k + 1, ...: what a logit loses when they go.
-    tails = np.cumsum(contributions[:, ::-1], axis=1)[:, ::-1]
-    tails = np.concatenate([tails, np.zeros_like(tails[:, :1])], axis=1)
-    losses = np.logaddexp(np.float32(0), signs[:, None] * (logits[:, None] - tails))
-    rises = losses[:, :-1] - losses[:, 1:]
-    gains = rises.mean(0, dtype=np.float64)
-    return Spectrum(directions, duals, gains, rises.std(0, dtype=np.float64) / num_rows**0.5)
+    tails = np.cumsum(contributions[::-1], axis=0)[::-1]
+    losses = np.logaddexp(np.float32(0), signs * (logits - np.append(tails, np.zeros_like(tails[:1]), axis=0)))
+    rises = losses[:-1] - losses[1:]
+    return Spectrum(directions, duals, rises.mean(1, dtype=np.float64), rises.std(1) / num_rows**0.5)
 
 
 def _square_roots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,14 +55,14 @@ class DimGrowConfig(Config):
 
     Example:
         >>> DimGrowConfig(kappa=1.0).num_looks
-        24
+        20
     """
 
     epochs: float = 3.0
     max_steps: int | None = None
-    num_looks: int = 24
+    num_looks: int = 20
     patience_looks: int = 5
-    look_rows: int = 30_000
+    look_rows: int = 20_000
     learning_rate: float = 3e-3
     kappa: float = 1.5
     race: bool = True

@@ -79,7 +79,9 @@ def plans_within(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan, b
     near = neighbours(curves, ledger.sizes.tolist(), budget, minimum.tolist(), dims)
     plans = {f"neighbour {number}": problem.plan(other) for number, other in enumerate(near, 1)}
     plans["lenient"] = problem.plan(ledger.plan_dims(budget, error_weight=0.0))
+    # Dimensions that add nothing to a trained model may still help to train it, where few passes are made.
     plans["filled"] = problem.plan(_filled(problem, dims, budget))
+    plans["half filled"] = problem.plan(_filled(problem, dims, round((found.parameters * budget) ** 0.5)))
     for name, (run, rule_config) in RULES.items():
         try:
             plans[name] = run(dataclasses.replace(problem, max_parameters=budget), rule_config).plan
