@@ -126,10 +126,15 @@ class Ledger:
         """The dimensions of most utility within `budget` parameters, int [F].
 
         Raises:
-            ValueError: if the tables' min_dim take more than the budget.
+            ValueError: if the tables' min_dim take more than the budget, or it allows no table any dimension.
         """
         curves, minimum = self.curves_and_minimum(budget, error_weight)
-        return allocate(curves, self.sizes.tolist(), budget, minimum.tolist())
+        dims = allocate(curves, self.sizes.tolist(), budget, minimum.tolist())
+        if not dims.any():  # nothing was shown to help: a plan keeps one field, the best guess
+            affordable = np.flatnonzero(self.sizes <= budget)
+            firsts = [gains[0] if len(gains) else -np.inf for gains in self._careful_gains(error_weight)]
+            dims[max(affordable, key=lambda i: firsts[i])] = 1
+        return dims
 
     def next_dims(self, dims: np.ndarray, budget: int, limit: int, may_begin: bool = True) -> np.ndarray:
         """The dimensions to search on with: those of most utility, with credit for those not tried, within `limit`.

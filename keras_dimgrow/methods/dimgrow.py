@@ -26,12 +26,12 @@ from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.models import build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
+from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER
 from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.utility import HeldOutRows, Look
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_TRAINED_PARAMETER = 12  # float32 value and LazyAdam's two slots
 MIN_USED_SHARE = 0.92  # of the budget; a plan below it says why
 MIN_STEPS, MAX_STEPS = 300, 4000  # of a search, unless one pass over the data takes more
 

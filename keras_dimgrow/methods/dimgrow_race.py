@@ -14,7 +14,7 @@ from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.methods.scaling import scale_dimensions
 from keras_dimgrow.neighbours import neighbours
 from keras_dimgrow.plan import EmbeddingPlan
-from keras_dimgrow.race import race
+from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER, race
 
 if TYPE_CHECKING:
     from keras_dimgrow.methods.dimgrow import DimGrowConfig
@@ -45,12 +45,14 @@ def race_plans(
 ) -> Outcome:
     """Races `found`: within a budget against other plans of that budget, else against smaller ones and uniform 16."""
     steps = [max(MIN_ROUND_STEPS, round(part * num_steps)) for part in ROUNDS]
+    max_table_bytes = None
     if problem.max_parameters is None:
         plans = {"found": found} | _smaller_plans(problem, ledger, found)
         plans["uniform"] = EmbeddingPlan.uniform(problem.fields, UNIFORM_DIMENSION)
         steps = [sum(steps)]  # all to the end: the smallest good one is asked for, not the best
     else:
         plans = {"found": found} | plans_within(problem, ledger, found, problem.max_parameters)
+        max_table_bytes = int(config.kappa * problem.max_parameters) * BYTES_PER_TRAINED_PARAMETER
     raced = race(
         plans,
         problem.train_data,
@@ -60,6 +62,7 @@ def race_plans(
         learning_rate=config.learning_rate,
         round_steps=steps,
         seed=problem.seed,
+        max_table_bytes=max_table_bytes,
     )
     if not raced.records:
         return Outcome(found, None, [])
