@@ -132,6 +132,11 @@ class Ledger:
         dims = allocate(curves, self.sizes.tolist(), budget, minimum.tolist())
         if not dims.any():  # nothing was shown to help: a plan keeps one field, the best guess
             affordable = np.flatnonzero(self.sizes <= budget)
+            if not len(affordable):
+                raise ValueError(
+                    f"One dimension of the smallest field takes {self.sizes.min()} parameters; received a budget of {budget}. "
+                    "Raise parameter_budget."
+                )
             firsts = [gains[0] if len(gains) else -np.inf for gains in self._careful_gains(error_weight)]
             dims[max(affordable, key=lambda i: firsts[i])] = 1
         return dims
