@@ -31,7 +31,8 @@ class RaceResult:
         winner: name of the plan that won.
         plan: that plan.
         records: one a round and contestant: round, name, same_plan_as (names of equal plans), parameters, steps (so far),
-            log_loss, auc, gain (mean of the incumbent's row loss minus this one's), standard_error (of gain), is_eliminated.
+            log_loss and auc (at its best round so far, as a training would stop there), gain (mean of the incumbent's row loss
+            minus this one's), standard_error (of gain), is_eliminated.
     """
 
     winner: str
@@ -101,10 +102,11 @@ def race(
             name: next(track for track, group in zip(tracks, track_plans, strict=True) if plan in group)
             for name, plan in contestants.items()
         }
+        row_losses: dict[str, np.ndarray] = {}
+        aucs: dict[str, float] = {}
         for number, steps in enumerate(round_steps):
             chunks = read_chunks(itertools.islice(batches, steps), fields)
             _require_rows(chunks, "train_data")
-            row_losses, aucs = {}, {}
             for name in left:
                 track = track_of[name]
                 if number:
@@ -113,7 +115,9 @@ def race(
                     track.start(contestants[name])
                 track.train(chunks)
                 p = track.predict(validation)
-                row_losses[name], aucs[name] = _row_losses(labels, p), roc_auc(labels, p.ravel())
+                losses = _row_losses(labels, p)
+                if not number or losses.mean() < row_losses[name].mean():
+                    row_losses[name], aucs[name] = losses, roc_auc(labels, p.ravel())
                 states.put(name, track.unload())
             is_last = number == len(round_steps) - 1
             kept = left if is_last else survivors({name: row_losses[name].mean() for name in left}, incumbent)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keras_dimgrow.methods.dimgrow import DimGrowConfig
 
 # Steps of the rounds, as parts of the steps of the search.
-ROUNDS = (1 / 6, 1 / 6, 2 / 3)
+ROUNDS = (1 / 6, 1 / 6, 1 / 6, 1 / 4, 1 / 4)
 MIN_ROUND_STEPS = 40
 RULES: dict[str, tuple[Callable[[SearchProblem, Any], SearchResult], Config]] = {
     "uniform": (uniform.run, uniform.UniformConfig()),
