@@ -149,10 +149,19 @@ def test_the_plan_spends_parameters_where_they_gain_most():
 
 
 def test_a_useless_cheap_table_keeps_one_dimension_and_a_dear_one_does_not():
-    ledger = ledger_of([10, 2000, 10], [[-0.1], [-0.1], []])
+    ledger = ledger_of([10, 50, 10, 20], [[-0.1], [-0.1], [], [0.5]])
 
-    assert ledger.plan_dims(int(10 / CHEAP_SHARE)).tolist() == [1, 0, 1]
-    assert ledger.plan_dims(int(10 / CHEAP_SHARE) - 1).tolist() == [0, 0, 0]
+    assert ledger.plan_dims(int(10 / CHEAP_SHARE)).tolist() == [1, 0, 1, 1]
+    assert ledger.plan_dims(int(10 / CHEAP_SHARE) - 1).tolist() == [0, 0, 0, 1]
+
+
+def test_a_plan_keeps_the_best_field_it_can_pay_where_none_was_shown_to_help():
+    ledger = ledger_of([100, 90, 80, 200], [[-0.2], [-0.1], [], [-0.01]])
+
+    assert [ledger.plan_dims(budget).tolist() for budget in (199, 99, 89)] == [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    assert ledger.plan_dims(200).tolist() == [0, 0, 0, 1]
+    with pytest.raises(ValueError, match=r"smallest field takes 80 parameters; received a budget of 79. Raise param"):
+        ledger.plan_dims(79)
 
 
 def test_cheap_tables_keep_one_only_as_far_as_min_dim_leaves_room():
@@ -196,12 +205,13 @@ def ledgers(draw):
 @given(ledgers(), st.integers(1, 200_000), st.sampled_from([0.0, ERROR_WEIGHT, 1.0]))
 def test_a_plan_is_within_the_budget_and_the_bounds_of_the_tables(ledger, more, error_weight):
     minimum = np.array([table.min_dim for table in ledger.tables])
-    budget = int(ledger.sizes @ minimum) + more
+    budget = max(int(ledger.sizes @ minimum) + more, int(ledger.sizes.min()))
 
     dims = ledger.plan_dims(budget, error_weight)
 
     assert ledger.sizes @ dims <= budget
     assert (dims >= minimum).all()
+    assert dims.any()
     assert (dims <= [max(1, len(gains), least) for gains, least in zip(ledger.gains, minimum, strict=True)]).all()
 
 

@@ -33,7 +33,7 @@ def bilinear_rows(num_rows=3000, dim=4, rank=None, seed=0):
 
 def measured(e, a, logits, signs):
     p = 1 / (1 + np.exp(-logits))
-    return measure([e], [a], logits, signs, p * (1 - p))
+    return measure([e.T], [a.T], logits, signs, p * (1 - p))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5])
@@ -104,7 +104,7 @@ def test_fields_of_one_table_lose_a_component_together():
     signs = np.where(np.random.default_rng(0).random(len(e)) < 1 / (1 + np.exp(-logits)), -1.0, 1.0)
     p = 1 / (1 + np.exp(-logits))
 
-    spectrum = measure([e, other_e], [a, other_a], logits, signs, p * (1 - p))
+    spectrum = measure([e.T, other_e.T], [a.T, other_a.T], logits, signs, p * (1 - p))
 
     basis, mixing = spectrum.projection(2)
     moved = logits.copy()
@@ -116,7 +116,7 @@ def test_fields_of_one_table_lose_a_component_together():
 
 
 def test_a_table_without_columns_has_no_components():
-    spectrum = measure([np.zeros((7, 0))], [np.zeros((7, 0))], np.zeros(7), np.ones(7), np.full(7, 0.25))
+    spectrum = measure([np.zeros((0, 7))], [np.zeros((0, 7))], np.zeros(7), np.ones(7), np.full(7, 0.25))
 
     assert spectrum.gains.shape == spectrum.errors.shape == (0,)
     assert spectrum.directions.shape == spectrum.duals.shape == (0, 0)
