@@ -146,8 +146,12 @@ class _Problem:
                 "lower the minimum."
             )
         largest = max(np.abs(curve).max() for curve in curves)
-        scale = 2.0**_UTILITY_BITS / largest if largest > 0 else 1.0
-        return cls([np.rint(curve * scale) for curve in curves], np.asarray(costs, np.int64), np.asarray(minimum))
+        unit = largest if largest > 0 else 1.0
+        return cls(
+            [np.rint(curve / unit * 2.0**_UTILITY_BITS) for curve in curves],
+            np.asarray(costs, np.int64),
+            np.asarray(minimum),
+        )
 
 
 class _Extended(NamedTuple):

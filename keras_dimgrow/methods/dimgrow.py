@@ -90,7 +90,9 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     per_pass = steps_per_pass(problem.train_data)
     num_steps = int(min(max(config.epochs * per_pass, MIN_STEPS), max(per_pass, MAX_STEPS)))
     num_steps = num_steps if config.max_steps is None else min(num_steps, config.max_steps)
-    steps_per_look = max(1, num_steps // config.num_looks)
+    config = dataclasses.replace(config, num_looks=min(config.num_looks, num_steps))
+    steps_per_look = num_steps // config.num_looks
+    num_steps = steps_per_look * config.num_looks
 
     layer = GrowableEmbedding(
         problem.fields,
@@ -106,12 +108,12 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     growth = UtilityGrowth(HeldOutRows(model, validation, config.look_rows), budget, limit, config, problem.on_check)
     checkpoint = SearchCheckpoint(growth, None, problem.checkpoint_directory)
     step = checkpoint.restore(model)
-    num_looks = -(-num_steps // steps_per_look)
+    growth.set_model(model)  # `fit` does, but a search that was finished has none
     if step < num_steps and not growth.has_converged:
         model.fit(
             problem.train_data.repeat().skip(step),
             initial_epoch=step // steps_per_look,
-            epochs=num_looks,
+            epochs=config.num_looks,
             steps_per_epoch=steps_per_look,
             callbacks=[growth, checkpoint],
             shuffle=False,

@@ -175,6 +175,7 @@ def search(strategy, directory=None, on_check=None):
             PLANTED.fields,
             PLANTED.batches(100, False),
             PLANTED.batches(250, False),
+            method="dimgrow_paper",
             config=config,
             model_config=MODEL,
             seed=1,

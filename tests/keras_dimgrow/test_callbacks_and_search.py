@@ -37,7 +37,12 @@ def run(planted, config=SMALL_SEARCH, *, min_dim=0, is_shuffled=True, **options)
     fields = [dataclasses.replace(field, min_dim=min_dim) for field in planted.fields]
     options = {"model_config": SMALL_MODEL, "seed": 1} | options
     return search(
-        fields, planted.batches(is_shuffled=is_shuffled), planted.batches(512, False), config=config, **options
+        fields,
+        planted.batches(is_shuffled=is_shuffled),
+        planted.batches(512, False),
+        method="dimgrow_paper",
+        config=config,
+        **options,
     )
 
 
@@ -81,6 +86,7 @@ def test_a_useless_field_ends_at_zero_and_a_rank_2_interaction_grows(many_plante
     result = search(
         planted.fields,
         planted.batches(),
+        method="dimgrow_paper",
         config=config,
         model_config=ModelConfig(adapter_width=8, hidden_units=(16,)),
         seed=seed,
@@ -100,7 +106,7 @@ def test_min_dim_keeps_a_useless_field():
     ).batch(128)
     config = replace(SMALL_SEARCH, gate={"penalty": 1.0})
 
-    result = search(fields, data, config=config, model_config=SMALL_MODEL)
+    result = search(fields, data, method="dimgrow_paper", config=config, model_config=SMALL_MODEL)
 
     assert result.plan.dimensions == {"noise": 1, "other": 1}
 
@@ -350,6 +356,7 @@ def test_a_search_interrupted_between_checks_goes_on_from_its_last_checkpoint(pl
             planted.fields,
             interrupted,
             planted.batches(512, False),
+            method="dimgrow_paper",
             config=SMALL_SEARCH,
             model_config=SMALL_MODEL,
             seed=1,
@@ -386,6 +393,7 @@ def test_a_checkpoint_of_other_fields_is_refused(planted, tmp_path, change):
         search(
             change([dataclasses.replace(field, min_dim=1) for field in planted.fields]),
             planted.batches(),
+            method="dimgrow_paper",
             config=config,
             model_config=SMALL_MODEL,
             checkpoint_directory=str(tmp_path),

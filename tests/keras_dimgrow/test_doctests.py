@@ -11,8 +11,9 @@ import keras_dimgrow
 # Public names without an example: their docstrings say what they are, guides and tests how they are used.
 NAMES_WITH_EXAMPLE = (
     *("DCN", "DLRM", "FM", "IPNN", "NFM", "AutoInt", "DeepFM", "WideDeep"),
-    *("DimGrowEmbedding", "PlannedEmbedding", "ShuffleGate", "RankingModel", "build_model", "ModelConfig"),
-    *("Field", "EmbeddingPlan", "GateConfig", "GrowthConfig", "DimGrowPaperConfig", "TrainingConfig"),
+    *("DimGrowEmbedding", "GrowableEmbedding", "PlannedEmbedding", "ShuffleGate", "RankingModel", "build_model"),
+    *("Field", "EmbeddingPlan", "GateConfig", "GrowthConfig", "DimGrowConfig", "DimGrowPaperConfig", "TrainingConfig"),
+    "ModelConfig",
     *("evaluate", "retrain", "search", "transfer_layer", "transfer_model"),
 )
 OPTIONAL = {"keras_dimgrow.report": ("jinja2", "matplotlib"), "keras_dimgrow.tfrs": ("tensorflow_recommenders",)}

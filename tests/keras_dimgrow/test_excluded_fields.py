@@ -112,7 +112,13 @@ def test_a_search_leaves_their_dimensions_alone(fields):
     data = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(128)
     config = DimGrowPaperConfig(max_steps=40, check_every=4, checkpoint_every=8, patience_checks=4, learning_rate=0.05)
 
-    result = search(fields, data, config=config, model_config=ModelConfig(adapter_width=4, hidden_units=(4,)))
+    result = search(
+        fields,
+        data,
+        method="dimgrow_paper",
+        config=config,
+        model_config=ModelConfig(adapter_width=4, hidden_units=(4,)),
+    )
 
     assert {(record["dimensions"]["a"], record["dimensions"]["b"]) for record in result.trajectory} == {(2, 1)}
     assert result.plan.dimensions.items() >= {"a": 2, "b": 1}.items()

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 import keras_dimgrow
-from keras_dimgrow import DimGrowEmbedding, EmbeddingPlan, Field, ModelConfig, PlannedEmbedding, ShuffleGate
+from keras_dimgrow import (
+    DimGrowEmbedding,
+    EmbeddingPlan,
+    Field,
+    GrowableEmbedding,
+    ModelConfig,
+    PlannedEmbedding,
+    ShuffleGate,
+)
 from keras_dimgrow.models import BACKBONES
 from tests.keras_dimgrow import contracts
 
@@ -52,6 +60,13 @@ LAYERS = {
     **{
         f"PlannedEmbedding-{adapter}": (
             functools.partial(PlannedEmbedding, PLAN, WIDTH, adapter, **OPTIONS),
+            IDS_OF_ALL_KINDS,
+        )
+        for adapter in ("joint", "per_field")
+    },
+    **{
+        f"GrowableEmbedding-{adapter}": (
+            functools.partial(GrowableEmbedding, ALL_KINDS, (2, 4, 1, 3, 1), WIDTH, adapter, **OPTIONS),
             IDS_OF_ALL_KINDS,
         )
         for adapter in ("joint", "per_field")

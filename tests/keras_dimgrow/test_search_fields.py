@@ -54,7 +54,7 @@ def splits() -> tuple[tf.data.Dataset, tf.data.Dataset]:
 
 @pytest.fixture(scope="module")
 def result(splits):
-    return search(FIELDS, *splits, config=CONFIG, model_config=MODEL, seed=0)
+    return search(FIELDS, *splits, method="dimgrow_paper", config=CONFIG, model_config=MODEL, seed=0)
 
 
 def test_target_and_history_grow_together_and_noise_is_removed(result):
@@ -116,7 +116,7 @@ def test_a_budget_in_bytes_holds_at_every_check_with_the_slots_of_the_optimizer(
     )
     config = DimGrowPaperConfig(max_steps=240, check_every=6, checkpoint_every=240, learning_rate=3e-2, growth=growth)
 
-    result = search(FIELDS, splits[0], config=config, model_config=MODEL, seed=0)
+    result = search(FIELDS, splits[0], method="dimgrow_paper", config=config, model_config=MODEL, seed=0)
 
     layer, sizes = result.model.embedding, [SIZE, 8 * SIZE, 5, 16]
     assert max(record["table_bytes"] for record in result.trajectory) <= budget
@@ -129,4 +129,4 @@ def test_a_budget_in_bytes_without_room_for_the_slots_is_refused_before_training
     growth = GrowthConfig(max_table_bytes=12 * START_PARAMETERS - 1)
 
     with pytest.raises(ValueError, match=rf"Raise max_table_bytes to at least {12 * START_PARAMETERS}"):
-        search(FIELDS, splits[0], config=DimGrowPaperConfig(growth=growth), model_config=MODEL)
+        search(FIELDS, splits[0], method="dimgrow_paper", config=DimGrowPaperConfig(growth=growth), model_config=MODEL)

@@ -66,7 +66,7 @@ def find(data):
     def run(backbone: str) -> SearchResult:
         if backbone not in found:
             config = ModelConfig(backbone=backbone, adapter_width=4, hidden_units=(4,))
-            found[backbone] = search(FIELDS, data, config=LIVELY, model_config=config, seed=1)
+            found[backbone] = search(FIELDS, data, method="dimgrow_paper", config=LIVELY, model_config=config, seed=1)
         return found[backbone]
 
     return run
