@@ -17,12 +17,13 @@ from keras_dimgrow.fields import Field
 
 CREDIT = 0.5  # what a dimension that was never tried is expected to gain, as a part of the one before it
 SMOOTHING = 0.5  # weight of the past in the moving averages
-ERROR_WEIGHT = 0.5  # standard errors taken off a gain; added to that of a first dimension, whose field somebody chose
+ERROR_WEIGHT = 0.5  # standard errors taken off a gain, or added to it: see `Ledger.utilities`
 YOUNG_LOOKS = 2  # looks before new columns are judged
 DOUBT_LOOKS = 4  # looks before a table whose first dimension gains nothing is given up
 REST_LOOKS = 6  # looks after which a table that was given up is tried again
 MAX_TRIALS = 2  # how often a table may begin
 CHEAP_SHARE = 0.01  # tables with at most this part of the budget in one dimension keep one
+DEAR_SHARE = 0.05  # with more than this, their first dimension has to prove itself, too
 
 
 @dataclasses.dataclass
@@ -88,18 +89,19 @@ class Ledger:
         self.ages[(after > before) | ((after == 0) & (before > 0))] = 0
         self.trials[(before == 0) & (after > 0)] += 1
 
-    def utilities(self, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
+    def utilities(self, budget: int, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
         """u(0 .. d) of each table: the concave majorant of what its components gain, with `error_weight` standard errors.
 
-        They are taken off all gains but the first: a further dimension has to prove itself, a field that somebody chose has
-        to be proven useless.
+        A further dimension, or a dear table, has to prove itself: the errors are taken off its gain. To the gain of a table's
+        first dimension they are added unless it is dear: a field that somebody chose has to be proven useless.
         """
-        return [concave_majorant(np.append(0.0, np.cumsum(g))) for g in self._careful_gains(error_weight)]
+        return [concave_majorant(np.append(0.0, np.cumsum(g))) for g in self._careful_gains(budget, error_weight)]
 
-    def _careful_gains(self, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
+    def _careful_gains(self, budget: int, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
+        is_trusted = self.sizes <= DEAR_SHARE * budget
         return [
-            gains + np.where(np.arange(len(gains)), -error_weight, error_weight) * errors
-            for gains, errors in zip(self.gains, self.errors, strict=True)
+            gains + np.where((np.arange(len(gains)) == 0) & trusted, error_weight, -error_weight) * errors
+            for gains, errors, trusted in zip(self.gains, self.errors, is_trusted, strict=True)
         ]
 
     def curves_and_minimum(
@@ -118,7 +120,7 @@ class Ledger:
                 room -= sizes[i]
         curves = [
             np.concatenate([u, np.full(max(0, least + 1 - len(u)), u[-1])])
-            for u, least in zip(self.utilities(error_weight), minimum, strict=True)
+            for u, least in zip(self.utilities(budget, error_weight), minimum, strict=True)
         ]
         return curves, minimum
 
@@ -137,7 +139,7 @@ class Ledger:
                     f"One dimension of the smallest field takes {self.sizes.min()} parameters; received a budget of {budget}. "
                     "Raise parameter_budget."
                 )
-            firsts = [gains[0] if len(gains) else -np.inf for gains in self._careful_gains(error_weight)]
+            firsts = [gains[0] if len(gains) else -np.inf for gains in self._careful_gains(budget, error_weight)]
             dims[max(affordable, key=lambda i: firsts[i])] = 1
         return dims
 
@@ -152,7 +154,7 @@ class Ledger:
         """
         sizes, target = self.sizes, dims.copy()
         judged = (dims > 0) & (self.ages >= YOUNG_LOOKS)
-        curves = {int(i): self._curve_with_credit(int(i)) for i in np.flatnonzero(judged)}
+        curves = {int(i): self._curve_with_credit(int(i), budget) for i in np.flatnonzero(judged)}
         worth = [curve[1] for curve in curves.values() if curve[-1] > 0]
         if may_begin and worth:
             rested = (self.trials == 0) | ((self.trials < MAX_TRIALS) & (self.ages >= REST_LOOKS))
@@ -178,9 +180,9 @@ class Ledger:
         is_cheap = self.sizes[index] <= CHEAP_SHARE * budget
         return min(len(curve) - 1, max(self.tables[index].min_dim, int(is_cheap)))
 
-    def _curve_with_credit(self, index: int) -> np.ndarray:
+    def _curve_with_credit(self, index: int, budget: int) -> np.ndarray:
         """u(0 .. d) of the components that gain something, and half as many more on credit, at least one."""
-        gains = self._careful_gains()[index]
+        gains = self._careful_gains(budget)[index]
         num_proven = int(np.argmax(np.append(gains, -1.0) <= 0))
         if not num_proven:
             return np.array([0.0, 1e-9 if self.ages[index] < DOUBT_LOOKS else 0.0])

@@ -79,7 +79,7 @@ def plans_within(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan, b
     """The contestants of `found`: its near-optimal neighbours, bolder plans, and the rules that fit the budget."""
     curves, minimum = ledger.curves_and_minimum(budget)
     dims = [found.dimensions[table.name] for table in problem.tables]
-    near = neighbours(curves, ledger.sizes.tolist(), budget, minimum.tolist(), dims)
+    near = neighbours(curves, ledger.sizes.tolist(), budget, minimum.tolist(), dims, num_expensive=2)
     plans = {f"neighbour {number}": problem.plan(other) for number, other in enumerate(near, 1)}
     plans["lenient"] = problem.plan(ledger.plan_dims(budget, error_weight=0.0))
     # Dimensions that add nothing to a trained model may still help to train it, where few passes are made.
