@@ -106,8 +106,8 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     growth = UtilityGrowth(HeldOutRows(model, validation, config.look_rows), budget, limit, config, problem.on_check)
     checkpoint = SearchCheckpoint(growth, None, problem.checkpoint_directory)
     step = checkpoint.restore(model)
-    num_looks = -(-num_steps // steps_per_look)
-    if step < num_steps and not growth.has_converged:
+    num_looks = min(config.num_looks, num_steps)
+    if step < num_looks * steps_per_look and not growth.has_converged:
         model.fit(
             problem.train_data.repeat().skip(step),
             initial_epoch=step // steps_per_look,
