@@ -25,21 +25,23 @@ def progress_logger(
         batch_size: rows of a training step.
         max_parameters: the budget, None for none.
     """
-    is_paper = isinstance(config, DimGrowPaperConfig)
-    if is_paper and max_parameters is None:
-        max_parameters = config.growth.max_parameters
+    max_steps = max_looks = None
+    if isinstance(config, DimGrowPaperConfig):
+        max_steps = config.max_steps
+        max_parameters = max_parameters or config.growth.max_parameters
+    elif isinstance(config, DimGrowConfig):
+        max_looks = config.num_looks
     checks: list[tuple[float, int]] = []
 
     def log(record: dict[str, Any]) -> None:
         checks.append((time.monotonic(), record["step"]))
         seconds, steps = checks[-1][0] - checks[0][0], checks[-1][1] - checks[0][1]
         steps_per_s = steps / seconds if steps else 0.0
-        max_steps = config.max_steps if is_paper else None
         progress = {
             "step": record["step"],
             "max_steps": max_steps,
-            "look": _count_looks([step for _, step in checks[-2:]]) if isinstance(config, DimGrowConfig) else None,
-            "max_looks": config.num_looks if isinstance(config, DimGrowConfig) else None,
+            "look": _count_looks([step for _, step in checks[-2:]]) if max_looks else None,
+            "max_looks": max_looks,
             "rows_per_s": round(steps_per_s * batch_size),
             "loss": record.get("loss"),
             "validation_loss": record.get("validation_loss"),

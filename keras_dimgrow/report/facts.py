@@ -135,7 +135,7 @@ class RaceRow:
     """One plan of a race, as it stood when it was last judged.
 
     Attributes:
-        names: the plan's, and those of equal plans.
+        names: the plan's, and those of plans equal to it.
         gain: how much lower its held-out log loss is than the incumbent's; None for the incumbent.
         eliminated_in: the round after which it left, None if it stayed to the end.
         is_chosen: whether it is the plan of the page.
@@ -164,7 +164,7 @@ def race_rows(race: Sequence[Record], parameters: int) -> list[RaceRow]:
     chosen = [record["name"] for record in finalists if record["parameters"] == parameters]
     rows = [
         RaceRow(
-            names=", ".join([record["name"], *record["same_plan_as"]]),
+            names=" = ".join([record["name"], *record["same_plan_as"]]),
             parameters=record["parameters"],
             steps=record["steps"],
             log_loss=record["log_loss"],
