@@ -104,6 +104,7 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
     growth = UtilityGrowth(HeldOutRows(model, validation, config.look_rows), budget, limit, config, problem.on_check)
+    growth.set_model(model)  # `fit` would, but a search that was killed in its race has no step left
     checkpoint = SearchCheckpoint(growth, None, problem.checkpoint_directory)
     step = checkpoint.restore(model)
     num_looks = min(config.num_looks, num_steps)
@@ -117,6 +118,10 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
             shuffle=False,
             verbose=0,
         )
+    elif config.race:
+        # Killed in its race: a shuffle goes on from pass to pass, and the race must get the batches that follow the search's.
+        for _ in problem.train_data.repeat().take(step):
+            pass
     ledger = growth.best
     found = problem.plan(ledger.plan_dims(budget))
     growth.settle(found)

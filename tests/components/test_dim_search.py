@@ -9,12 +9,13 @@ from tfx.types import channel_utils, standard_artifacts
 from components import DimSearch, SearchReport
 from components.dim_search.executor import Executor
 from keras_dimgrow import METHODS, DimGrowConfig, DimGrowPaperConfig, EmbeddingPlan, ModelConfig
+from keras_dimgrow.methods import dimgrow
 from keras_dimgrow.methods.autodim import AutoDimConfig
 from keras_dimgrow.methods.random_search import RandomConfig
 from keras_dimgrow.methods.uniform import UniformConfig
 from tests.components.conftest import VOCABULARY_SIZES, read_json
 
-SEARCH = DimGrowConfig(max_steps=130, num_looks=12)  # 10 steps a look, and 10 left over
+SEARCH = DimGrowConfig(max_steps=130, num_looks=12, patience_looks=12)  # 10 steps a look, and 10 left over
 PAPER = DimGrowPaperConfig(max_steps=300, check_every=50, checkpoint_every=100)
 
 
@@ -70,8 +71,7 @@ def test_report_holds_page_trajectory_race_events_and_sizes(outputs):
     plan = EmbeddingPlan.from_dict(read_json(best / "plan.json"))
 
     records = read_lines(directory / "trajectory.jsonl")
-    assert [record["step"] for record in records] == list(range(10, 10 * len(records) + 1, 10))
-    assert len(records) <= 12
+    assert [record["step"] for record in records] == list(range(10, 121, 10))
     assert records[-1]["validation_auc"] > 0.7
     assert all(record["gains"]["city"] for record in records[1:])
     assert {"found", "uniform"} <= {name for r in read_lines(directory / "race.jsonl") for name in contestants(r)}
@@ -145,8 +145,8 @@ def test_progress_counts_looks_without_a_guess_of_the_time_left(transform_output
         run_executor(transform_output, tmp_path)
 
     progress = progress_of(caplog)
-    assert [p["look"] for p in progress] == [None, *range(2, len(progress) + 1)]
-    assert [p["step"] for p in progress] == [10 * look for look in range(1, len(progress) + 1)]
+    assert [p["look"] for p in progress] == [None, *range(2, 13)]
+    assert [p["step"] for p in progress] == list(range(10, 121, 10))
     assert {(p["max_looks"], p["max_steps"], p["eta_s"]) for p in progress} == {(12, None, None)}
     assert progress[-1]["max_parameters"] == 8 * sum(VOCABULARY_SIZES.values())
     assert progress[-1]["rows_per_s"] > 0
@@ -176,6 +176,30 @@ def test_checkpoints_are_removed_when_the_search_is_done(transform_output, tmp_p
     run_executor(transform_output, tmp_path, checkpoint_directory=str(tmp_path / "checkpoints"))
 
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_search_killed_in_its_race_races_again_and_finds_the_same_plan(
+    transform_output, outputs, tmp_path, monkeypatch, caplog
+):
+    class KilledError(Exception):
+        """Stands for the end of the process."""
+
+    def kill(*arguments):
+        raise KilledError
+
+    settings = {"checkpoint_directory": str(tmp_path / "checkpoints")}
+    with monkeypatch.context() as patch:
+        patch.setattr(dimgrow, "race_plans", kill)
+        with pytest.raises(KilledError):
+            run_executor(transform_output, tmp_path / "killed", **settings)
+
+    with caplog.at_level(logging.INFO, logger="keras_dimgrow"):
+        best, report, _ = run_executor(transform_output, tmp_path / "again", **settings)
+
+    assert "search goes on from step 120" in caplog.text
+    assert read_json(best / "plan.json") == read_json(outputs[0] / "plan.json")
+    assert read_lines(report / "race.jsonl") == read_lines(outputs[1] / "race.jsonl")
+    assert [r["step"] for r in read_lines(report / "trajectory.jsonl")] == list(range(10, 121, 10))
 
 
 def test_a_budget_that_holds_nothing_is_an_error_and_leaves_nothing(transform_output, tmp_path):
