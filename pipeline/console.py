@@ -121,13 +121,14 @@ class RunProgress(logging.Handler):
         at = f"step {p['step']:,}" + (f"/{p['max_steps']:,}" if p["max_steps"] else "")
         if p["look"]:
             at = f"look {p['look']}/{p['max_looks']}, {at}"
-        budget = f" of {p['max_parameters']:,}" if p["max_parameters"] else ""
+        # Of the plan: dimgrow may hold somewhat more while it searches.
+        budget = f", budget {p['max_parameters']:,}" if p["max_parameters"] else ""
         loss = "" if p["loss"] is None else f" | loss {p['loss']:.4f}"
         held_out = "" if p["validation_loss"] is None else f" | held-out loss {p['validation_loss']:.4f}"
         eta = "" if p["eta_s"] is None else f" | at most {p['eta_s']} s left"
         text = (
             f"DimSearch {at} | {p['rows_per_s']:,} rows/s{loss}{held_out} | {p['total_dims']} dimensions"
-            f" | {p['parameters']:,}{budget} parameters{eta}"
+            f" | {p['parameters']:,} parameters{budget}{eta}"
         )
         if self._status is not None:
             self._status.update(text)

@@ -163,7 +163,7 @@ def test_progress_shows_finished_nodes_and_each_tenth_of_a_search(totals, expect
     assert [line.split("|")[0].strip() for line in lines[:-1]] == expected
     assert "held-out loss 0.2500" in lines[0]
     assert ("at most 3 s left" in lines[0]) == (totals["eta_s"] is not None)
-    assert "1,234 of 9,999 parameters" in lines[0]
+    assert "1,234 parameters, budget 9,999" in lines[0]
     assert "5,000 rows/s" in lines[0]
     assert lines[-1].split()[0] == "DimSearch"
 
