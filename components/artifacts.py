@@ -6,8 +6,10 @@ from tfx.types import artifact
 class SearchReport(artifact.Artifact):
     """What a dimension search left behind, a directory.
 
-    `trajectory.jsonl`: one JSON object a check; `tensorboard/`: event files; `report.html`: one self-contained page.
-    It has no PROPERTIES, which KubeflowV2 could not compile; `parameters` and `uniform_parameters` are custom properties.
+    `trajectory.jsonl`: one JSON object a check; `race.jsonl`: one a round and plan of the race, if there was one;
+    `tensorboard/`: event files; `report.html`: one self-contained page. It has no PROPERTIES, which KubeflowV2 could not
+    compile; the numbers `parameters` and `uniform_parameters` and the texts `method`, `parameter_budget` (JSON) and `note`
+    (what the user should know, empty for nothing) are custom properties.
     """
 
     # KubeflowV2 imports the type from the package named before the one dot.

@@ -46,6 +46,9 @@ def read_split(
         shuffle_seed: seed of a new order in each pass, the same in every process; None keeps the order of the files.
             A short last batch is dropped when shuffling, so that a shuffled pass has batches of one size.
 
+    Returns:
+        One pass. Its `cardinality()` is known; for a split that is streamed, records are counted for it, once, unparsed.
+
     Raises:
         ValueError: if there are no files, or no rows.
     """
@@ -65,10 +68,12 @@ def read_split(
     is_shuffled = shuffle_seed is not None
     records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
     if sum(tf.io.gfile.stat(file).length for file in files) > MAX_BYTES_IN_MEMORY:
+        num_rows = _count(records)
         if is_shuffled:
             records = records.shuffle(64 * batch_size, seed=shuffle_seed)
         batches = records.batch(batch_size, drop_remainder=is_shuffled).map(parse, num_parallel_calls=2)
-        return batches.map(unpack).prefetch(2)
+        num_batches = num_rows // batch_size if is_shuffled else -(-num_rows // batch_size)
+        return batches.map(unpack).prefetch(2).apply(tf.data.experimental.assert_cardinality(num_batches))
 
     parsed = list(records.batch(_ROWS_PER_PARSE).map(parse, num_parallel_calls=2).as_numpy_iterator())
     if not parsed:
@@ -81,3 +86,9 @@ def read_split(
     # A split smaller than a batch is one batch.
     batches = order.batch(min(batch_size, num_rows), drop_remainder=is_shuffled)
     return batches.map(lambda rows: unpack(tf.gather(ids, rows), tf.gather(labels, rows))).prefetch(4)
+
+
+def _count(records: tf.data.Dataset) -> int:
+    """Records in the files, which are read but not parsed."""
+    sizes = records.batch(_ROWS_PER_PARSE).map(lambda batch: tf.size(batch, tf.int64))
+    return int(sizes.reduce(tf.constant(0, tf.int64), tf.add))

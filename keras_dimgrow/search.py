@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_dimgrow.budget import Budget, parse_budget
+from keras_dimgrow.budget import Budget, parse_budget, require_budget
 from keras_dimgrow.config import Config
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field, tables_of
 from keras_dimgrow.layers import PlannedEmbedding
-from keras_dimgrow.methods import METHODS, SearchProblem, SearchResult
+from keras_dimgrow.methods import METHODS, Method, SearchProblem, SearchResult
 from keras_dimgrow.models import ModelConfig, RankingModel, build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
@@ -90,21 +90,7 @@ def search(
         >>> search(fields, data, method="uniform", parameter_budget=0.5).plan.dimensions
         {'user': 8, 'hour': 8}
     """
-    if method not in METHODS:
-        near = difflib.get_close_matches(str(method), METHODS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"search: unknown method {method!r}.{hint} Methods: {', '.join(sorted(METHODS))}.")
-    chosen = METHODS[method]
-    config = chosen.config() if config is None else config
-    if not isinstance(config, chosen.config):
-        raise ValueError(
-            f"search(method={method!r}) takes a {chosen.config.__name__} as config; received a {type(config).__name__}."
-        )
-    if parameter_budget is not None and not chosen.takes_budget:
-        raise ValueError(
-            f"search(method={method!r}) finds plans of whatever size and takes no parameter_budget; received "
-            f"{parameter_budget!r}. Leave it out, or use a method that keeps budgets, such as dimgrow."
-        )
+    chosen, config = choose_method(method, config, parameter_budget)
     problem = SearchProblem(
         fields=tuple(fields),
         train_data=train_data,
@@ -116,6 +102,32 @@ def search(
         on_check=on_check,
     )
     return chosen.run(problem, config)
+
+
+def choose_method(method: str, config: Config | None, parameter_budget: Budget | None) -> tuple[Method, Config]:
+    """The method of this name and its settings, checked as far as they can be before the fields are known.
+
+    Raises:
+        ValueError: see `search`.
+    """
+    if method not in METHODS:
+        near = difflib.get_close_matches(str(method), METHODS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"search: unknown method {method!r}.{hint} Methods: {', '.join(sorted(METHODS))}.")
+    chosen = METHODS[method]
+    config = chosen.config() if config is None else config
+    if not isinstance(config, chosen.config):
+        raise ValueError(
+            f"search(method={method!r}) takes a {chosen.config.__name__} as config; received a {type(config).__name__}."
+        )
+    if parameter_budget is not None:
+        if not chosen.takes_budget:
+            raise ValueError(
+                f"search(method={method!r}) finds plans of whatever size and takes no parameter_budget; received "
+                f"{parameter_budget!r}. Leave it out, or use a method that keeps budgets, such as dimgrow."
+            )
+        require_budget(parameter_budget)
+    return chosen, config
 
 
 @dataclasses.dataclass(frozen=True)

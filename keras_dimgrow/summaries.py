@@ -9,15 +9,16 @@ import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 
-# Written last: a check that has it was written whole.
-_LAST_TAG = "total_dimensions"
+# Written last: a check that has it was written whole. Every method's records have it.
+_LAST_TAG = "parameters"
 
 
 class SummaryWriter:
-    """Writes records of a search (see `DimensionSearch.record`) for TensorBoard, each check once.
+    """Writes records of a search (`SearchResult.trajectory`) for TensorBoard, each check once.
 
-    Scalars `loss`, `validation_loss` and `validation_auc` (where they are known), `parameters`, `table_bytes`,
-    `dimensions/<field>` and `total_dimensions`, and histograms `gates/<field>`; the step is the training step.
+    Scalars `dimensions/<field>`, `parameters` and `table_bytes`, where they are known `loss`, `validation_loss`,
+    `validation_auc` and `total_dimensions`, and histograms `gains/<field>` (dimgrow: held-out gain of each dimension, in
+    nats) or `gates/<field>` (dimgrow_paper and supernets); the step is the training step.
 
     Args:
         log_dir: directory of the event files, may be remote. Steps that stand there already are not written again, so
@@ -50,13 +51,14 @@ class SummaryWriter:
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(self.log_dir)
         with self._writer.as_default(record["step"]):
-            for key in ("loss", "validation_loss", "validation_auc", "parameters", "table_bytes"):
-                if record[key] is not None:
+            for key in ("loss", "validation_loss", "validation_auc", "total_dimensions", "table_bytes"):
+                if record.get(key) is not None:
                     tf.summary.scalar(key, record[key])
             for field, dimension in record["dimensions"].items():
                 tf.summary.scalar(f"dimensions/{field}", dimension)
-            for field, gates in record["gates"].items():
-                tf.summary.histogram(f"gates/{field}", gates)
+            for key in ("gains", "gates"):
+                for field, values in record.get(key, {}).items():
+                    tf.summary.histogram(f"{key}/{field}", values)
             tf.summary.scalar(_LAST_TAG, record[_LAST_TAG])
         self._writer.flush()
 

@@ -143,6 +143,10 @@ def _print_summary(console: rich.console.Console, summary, log_path: str) -> Non
     vocabulary = sum(field.vocabulary_size for field in plan.fields)
     table.add_row("total", f"{vocabulary:,}", str(plan.total_dimensions), f"{plan.parameters:,}")
     console.print(table)
+    budget = "no budget" if summary.parameter_budget is None else f"budget {summary.parameter_budget}"
+    console.print(f"search      {summary.method}, {budget}", markup=False)
+    if summary.note is not None:
+        console.print(f"note        {summary.note}", markup=False)
 
     results = rich.table.Table("test split", title="Plan against uniform", title_justify="left")
     for heading in ("plan", uniform) if summary.uniform_auc is not None else ("plan",):

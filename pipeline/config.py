@@ -11,10 +11,12 @@ import yaml
 
 from pipeline.config_values import Section, apply_override, did_you_mean, parse_yaml, set_key
 from pipeline.errors import UserError
+from pipeline.search_config import SearchConfig
 from serving.names import name_inputs
 
 if TYPE_CHECKING:
-    from keras_dimgrow import DimGrowPaperConfig, ModelConfig, TrainingConfig
+    from keras_dimgrow import ModelConfig, TrainingConfig
+    from keras_dimgrow.config import Config
 
 READERS = ("adult", "taxi", "criteo", "avazu", "csv", "tfrecord")
 
@@ -132,9 +134,8 @@ class PipelineConfig(Section):
 
     Args:
         name: the pipeline's name: lower case letters, digits and hyphens, a letter first (what Vertex AI accepts).
-        data, features, split, evaluation: see their classes.
-        search: settings of keras_dimgrow's DimGrowPaperConfig, as a plain mapping; see `make_library_configs`.
-        training: the same for TrainingConfig.
+        data, features, split, search, evaluation: see their classes.
+        training: settings of keras_dimgrow's TrainingConfig, as a plain mapping; see `make_library_configs`.
         model: the same for ModelConfig.
         batch_size: rows per training step, in the search and in the trainings.
         compare_with_uniform: also train the same model with the same dimension for all fields.
@@ -146,7 +147,7 @@ class PipelineConfig(Section):
     data: DataConfig
     features: FeaturesConfig
     split: SplitConfig = SplitConfig()
-    search: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     batch_size: int = 1024
@@ -169,8 +170,8 @@ class PipelineConfig(Section):
                 "predict. Remove it from features."
             )
 
-    def make_library_configs(self) -> "tuple[DimGrowPaperConfig, TrainingConfig, ModelConfig]":
-        """keras_dimgrow's configurations, from the sections search, training and model.
+    def make_library_configs(self) -> "tuple[Config, TrainingConfig, ModelConfig]":
+        """keras_dimgrow's configurations, from the sections search (its method's), training and model.
 
         Raises:
             UserError: for a key or value that they reject, or a budget that gives some field no dimension at all.
@@ -184,12 +185,12 @@ class PipelineConfig(Section):
             except ValueError as error:
                 raise UserError(f"section {section!r}: {error}") from error
 
-        search = make("search", DimGrowPaperConfig)
-        budget, num_fields = search.growth.max_total_dims, len(self.features.columns)
-        if budget is not None and budget < num_fields:
+        search, num_fields = self.search.make(), len(self.features.columns)
+        max_dims = search.growth.max_total_dims if isinstance(search, DimGrowPaperConfig) else None
+        if max_dims is not None and max_dims < num_fields:
             raise UserError(
-                f"search.growth.max_total_dims={budget} is below one dimension for each of the {num_fields} fields. "
-                f"Raise it to at least {num_fields}, or remove columns from features."
+                f"search.settings.growth.max_total_dims={max_dims} is below one dimension for each of the {num_fields} "
+                f"fields. Raise it to at least {num_fields}, or remove columns from features."
             )
         return search, make("training", TrainingConfig), make("model", ModelConfig)
 

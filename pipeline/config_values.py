@@ -21,8 +21,8 @@ EXPECTED = {str: "text", int: "a whole number", float: "a number", bool: "true o
 class Section:
     """Base of the configuration dataclasses: checks every value's type, then calls `_validate` for its range.
 
-    Types may be str, int, float, bool, one of these or None, tuple[str, ...], Mapping and Section. A list becomes a
-    tuple, an int given for a float becomes a float; nothing else is converted.
+    Types may be str, int, float, bool, unions of these and None, tuple[str, ...], Mapping and Section. A list becomes a
+    tuple, an int given where only a float may stand becomes a float; nothing else is converted.
 
     Attributes:
         section: the dotted place of the section in the file; '' for the top.
@@ -76,7 +76,12 @@ class Section:
 def convert(value: Any, kind: Any, key: str) -> Any:
     """`value` as the type `kind`; UserError with the dotted `key` if it is of another type."""
     if isinstance(kind, types.UnionType):
-        return None if value is None else convert(value, typing.get_args(kind)[0], key)
+        kinds = [option for option in typing.get_args(kind) if option is not types.NoneType]
+        if value is None:
+            return None
+        if len(kinds) > 1 and type(value) not in kinds:
+            raise _wrong_type(key, value, " or ".join(EXPECTED[option] for option in kinds))
+        return convert(value, kinds[0] if len(kinds) == 1 else type(value), key)
     if isinstance(kind, type) and issubclass(kind, Section):
         return value if isinstance(value, kind) else kind.from_dict(convert(value, Mapping, key))
     origin = typing.get_origin(kind) or kind

@@ -64,8 +64,8 @@ def _flush() -> None:
 class RunProgress(logging.Handler):
     """Turns the log records of TFX's local runner and of DimSearch into progress on a console.
 
-    On a terminal a status line follows the running node; elsewhere each finished node, and every tenth of a search, is a
-    line. Use it as a context manager.
+    On a terminal a status line follows the running node; elsewhere each finished node, and every tenth of a search (every
+    doubling of its steps, if their number is unknown), is a line. Use it as a context manager.
     """
 
     _NODE = re.compile(r"Component (\S+) is (running|finished)\.")
@@ -76,7 +76,7 @@ class RunProgress(logging.Handler):
         self._status: rich.status.Status | None = None
         self._node = ""
         self._began = 0.0
-        self._tenths = 0
+        self._part = 0
         self._loggers = [logging.getLogger("absl"), logging.getLogger("components.dim_search.executor")]
 
     @property
@@ -113,20 +113,32 @@ class RunProgress(logging.Handler):
         if is_finished:
             self._console.print(f"  {node:<20} {time.monotonic() - self._began:6.1f} s")
             return
-        self._node, self._began, self._tenths = node, time.monotonic(), 0
+        self._node, self._began, self._part = node, time.monotonic(), 0
         if self._status is not None:
             self._status.update(f"{node} ...")
 
     def _show_search(self, p: dict) -> None:
-        budget = f" of {p['max_parameters']:,}" if p["max_parameters"] else ""
+        at = f"step {p['step']:,}" + (f"/{p['max_steps']:,}" if p["max_steps"] else "")
+        if p["look"]:
+            at = f"look {p['look']}/{p['max_looks']}, {at}"
+        # Of the plan: dimgrow may hold somewhat more while it searches.
+        budget = f", budget {p['max_parameters']:,}" if p["max_parameters"] else ""
         loss = "" if p["loss"] is None else f" | loss {p['loss']:.4f}"
+        held_out = "" if p["validation_loss"] is None else f" | held-out loss {p['validation_loss']:.4f}"
         eta = "" if p["eta_s"] is None else f" | at most {p['eta_s']} s left"
         text = (
-            f"DimSearch step {p['step']:,}/{p['max_steps']:,} | {p['rows_per_s']:,} rows/s{loss} | {p['total_dims']} dimensions"
-            f" | {p['parameters']:,}{budget} parameters{eta}"
+            f"DimSearch {at} | {p['rows_per_s']:,} rows/s{loss}{held_out} | {p['total_dims']} dimensions"
+            f" | {p['parameters']:,} parameters{budget}{eta}"
         )
         if self._status is not None:
             self._status.update(text)
-        elif (tenths := 10 * p["step"] // p["max_steps"]) > self._tenths:
-            self._tenths = tenths
+            return
+        if p["max_steps"]:
+            part = 10 * p["step"] // p["max_steps"]
+        elif p["max_looks"]:
+            part = 10 * (p["look"] or 0) // p["max_looks"]
+        else:
+            part = p["step"].bit_length()  # of unknown length: a line whenever the steps double
+        if part > self._part:
+            self._part = part
             self._console.print(f"    {text}")

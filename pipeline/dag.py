@@ -70,7 +70,7 @@ def create_pipeline(
         with_resolver: compare with the latest blessed model. False where the runner cannot resolve (open-source Kubeflow).
         pipeline_options: more arguments of `tfx.orchestration.pipeline.Pipeline`.
     """
-    search_config, _, model_config = config.make_library_configs()
+    method_config, _, model_config = config.make_library_configs()
     example_gen = _example_gen(config, locations)
     statistics_gen = tfx_components.StatisticsGen(examples=example_gen.outputs["examples"])
     # Without shapes every column is sparse: a value may be missing at serving even if none was in training.
@@ -94,7 +94,9 @@ def create_pipeline(
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         label=config.data.label,
-        search_config=search_config,
+        method=config.search.method,
+        parameter_budget=config.search.parameter_budget,
+        method_config=method_config,
         model_config=model_config,
         batch_size=config.batch_size,
         seed=config.seed,

@@ -74,7 +74,9 @@ def propose_config(csv_path: str, label: str, max_rows: int = MAX_ROWS) -> str:
             *_list_columns(kinds, ("categorical", "integer", "numeric")),
             f"  min_frequency: {min_frequency} # categories seen in fewer rows share the out-of-vocabulary id",
             *(f"# left out: {to_yaml_text(name)}: {why}" for name, (kind, why) in kinds.items() if kind == "left out"),
-            "search: {}",
+            "search:",
+            "  method: dimgrow",
+            "  parameter_budget: null # or a share of uniform 16 (0.2), a number of parameters (2000000), a size (64MB)",
             "training: {}",
             "",
         ]

@@ -12,6 +12,7 @@ import tensorflow_model_analysis as tfma
 from ml_metadata import proto
 
 from keras_dimgrow import EmbeddingPlan
+from keras_dimgrow.budget import Budget
 from pipeline.config import PipelineConfig
 from pipeline.dag import UNIFORM_EVALUATOR, Locations
 from pipeline.runners import metadata_path
@@ -22,11 +23,15 @@ from serving.check import predict_rows
 class RunSummary:
     """The outcome of one pipeline run.
 
+    `note` is what the search has to say about its plan, None for nothing; `method` and `parameter_budget` are as configured.
     `auc` and `log_loss` (nats) are TFMA's on the test split; the `uniform_` ones are of the model in which every field has
     `uniform_dimension` dimensions, None without that comparison. `seconds` is wall time per node, near 0 for reused ones.
     `prediction` is what the exported SavedModel says of the first row of the data.
     """
 
+    method: str
+    parameter_budget: Budget | None
+    note: str | None
     plan: EmbeddingPlan
     uniform_dimension: int
     auc: float
@@ -70,7 +75,11 @@ def summarise_run(config: PipelineConfig, locations: Locations) -> RunSummary:
     destination = pushed.custom_properties["pushed_destination"].string_value if pushed else ""
     saved_model = destination or os.path.join(nodes["Trainer"].outputs["model"].uri, "Format-Serving")
     row = _first_row(config, locations)
+    report = nodes["DimSearch"].outputs["search_report"]
     return RunSummary(
+        method=config.search.method,
+        parameter_budget=config.search.parameter_budget,
+        note=report.custom_properties["note"].string_value or None,
         plan=plan,
         uniform_dimension=config.uniform_dimension,
         auc=auc,
@@ -79,7 +88,7 @@ def summarise_run(config: PipelineConfig, locations: Locations) -> RunSummary:
         uniform_log_loss=uniform_log_loss,
         blessed=nodes["Evaluator"].outputs["blessing"].custom_properties["blessed"].int_value == 1,
         saved_model=saved_model,
-        report=os.path.join(nodes["DimSearch"].outputs["search_report"].uri, "report.html"),
+        report=os.path.join(report.uri, "report.html"),
         seconds={name: round(node.seconds, 1) for name, node in nodes.items()},
         prediction={"row": row, "probability": predict_rows(saved_model, [row])[0]},
     )

@@ -1,12 +1,17 @@
 """DimSearch: transformed examples in, the embedding dimension of every field out."""
 
+import json
+
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
 from tfx.types import component_spec, standard_artifacts
 
 from components.artifacts import SearchReport
 from components.dim_search import executor
-from keras_dimgrow import DimGrowPaperConfig, ModelConfig
+from keras_dimgrow import ModelConfig
+from keras_dimgrow.budget import Budget
+from keras_dimgrow.config import Config
+from keras_dimgrow.search import choose_method
 
 
 class DimSearchSpec(component_spec.ComponentSpec):
@@ -14,7 +19,9 @@ class DimSearchSpec(component_spec.ComponentSpec):
 
     PARAMETERS = {  # noqa: RUF012
         "label": component_spec.ExecutionParameter(type=str),
-        "search_config": component_spec.ExecutionParameter(type=str),
+        "method": component_spec.ExecutionParameter(type=str),
+        "parameter_budget": component_spec.ExecutionParameter(type=str),  # JSON: null, a number or a text
+        "method_config": component_spec.ExecutionParameter(type=str),
         "model_config": component_spec.ExecutionParameter(type=str),
         "batch_size": component_spec.ExecutionParameter(type=int),
         "seed": component_spec.ExecutionParameter(type=int),
@@ -33,7 +40,7 @@ class DimSearchSpec(component_spec.ComponentSpec):
 
 
 class DimSearch(base_component.BaseComponent):
-    """Finds the embedding dimension of each categorical field by DimGrow (arXiv 2505.12683).
+    """Finds the embedding dimension of each categorical field, by DimGrow (arXiv 2505.12683) or another method.
 
     Every integer feature of the transformed schema that has a categorical domain, but the label, is a field. The output
     `best_hyperparameters` is one JSON file, an `EmbeddingPlan`, which a Trainer gets as `fn_args.hyperparameters`;
@@ -43,13 +50,19 @@ class DimSearch(base_component.BaseComponent):
         examples: transformed examples with the splits `train` and `eval`.
         transform_graph: the Transform component's output.
         label: name of the 0/1 label among the transformed features.
-        search_config: how to search.
+        method: a name in `keras_dimgrow.METHODS`.
+        parameter_budget: the most embedding parameters that the plan may have: a share of uniform 16 (float), a number (int)
+            or bytes of the float32 tables ("64MB"); None for no budget.
+        method_config: settings of the method, of the class `METHODS[method].config`; None for its defaults.
         model_config: the model around the embeddings.
         batch_size: rows per training step.
         seed: seed of everything random.
         uniform_dimension: dimension of the uniform model that the report compares with.
         checkpoint_directory: where an interrupted search is kept, to go on when the pipeline is run again; empty for none.
         code_version: a hash of the code that the node runs, so that the cache sees changes of it.
+
+    Raises:
+        ValueError: for an unknown method, a config of another method, or a budget that is none or that the method cannot keep.
     """
 
     SPEC_CLASS = DimSearchSpec
@@ -60,7 +73,9 @@ class DimSearch(base_component.BaseComponent):
         examples: types.BaseChannel,
         transform_graph: types.BaseChannel,
         label: str,
-        search_config: DimGrowPaperConfig | None = None,
+        method: str = "dimgrow",
+        parameter_budget: Budget | None = None,
+        method_config: Config | None = None,
         model_config: ModelConfig | None = None,
         batch_size: int = 1024,
         seed: int = 0,
@@ -68,11 +83,14 @@ class DimSearch(base_component.BaseComponent):
         checkpoint_directory: str = "",
         code_version: str = "",
     ):
+        _, method_config = choose_method(method, method_config, parameter_budget)
         spec = DimSearchSpec(
             examples=examples,
             transform_graph=transform_graph,
             label=label,
-            search_config=(search_config or DimGrowPaperConfig()).to_json(),
+            method=method,
+            parameter_budget=json.dumps(parameter_budget),
+            method_config=method_config.to_json(),
             model_config=(model_config or ModelConfig()).to_json(),
             batch_size=batch_size,
             seed=seed,

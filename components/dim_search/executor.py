@@ -5,8 +5,6 @@ import json
 import logging
 import os
 import platform
-import time
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,8 +14,10 @@ from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 
+from components.dim_search.progress import progress_logger
 from components.transformed_data import fields_of, read_split
-from keras_dimgrow import DimGrowPaperConfig, EmbeddingPlan, ModelConfig, search
+from keras_dimgrow import METHODS, EmbeddingPlan, ModelConfig, SearchResult, search
+from keras_dimgrow.budget import parse_budget
 from keras_dimgrow.report import write_report
 from keras_dimgrow.summaries import SummaryWriter
 
@@ -39,11 +39,18 @@ class Executor(base_executor.BaseExecutor):
         graph = artifact_utils.get_single_instance(input_dict["transform_graph"])
         best = artifact_utils.get_single_instance(output_dict["best_hyperparameters"])
         report = artifact_utils.get_single_instance(output_dict["search_report"])
-        config = DimGrowPaperConfig.from_json(exec_properties["search_config"])
+        method, budget = exec_properties["method"], json.loads(exec_properties["parameter_budget"])
+        config = METHODS[method].config.from_json(exec_properties["method_config"])
         label, batch_size, seed = (exec_properties[key] for key in ("label", "batch_size", "seed"))
 
         fields = fields_of(tft.TFTransformOutput(graph.uri), label)
         checkpoint = _checkpoint_directory(exec_properties, examples.uri)
+        max_parameters = None if budget is None else parse_budget(budget, fields)
+        logger.info(
+            "search by %s: %d fields, budget %s",
+            *(method, len(fields)),
+            f"{max_parameters} parameters" if budget else "none",
+        )
 
         def batches(split: str, **options):
             files = tf.io.gfile.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*"))
@@ -53,28 +60,40 @@ class Executor(base_executor.BaseExecutor):
             fields,
             batches("train", batch_size=batch_size, shuffle_seed=seed),
             batches("eval", batch_size=max(batch_size, 4096)),
+            method=method,
+            parameter_budget=budget,
             config=config,
             model_config=ModelConfig.from_json(exec_properties["model_config"]),
             seed=seed,
             checkpoint_directory=checkpoint,
-            on_check=_progress_logger(config, batch_size, len(fields)),
+            on_check=progress_logger(config, batch_size, max_parameters),
         )
+        if result.note is not None:
+            logger.info("search: %s", result.note)
 
         uniform = EmbeddingPlan.uniform(fields, exec_properties["uniform_dimension"])
         for artifact in (best, report):
             tf.io.gfile.makedirs(artifact.uri)
         result.plan.save(os.path.join(best.uri, "plan.json"))
-        _write_trajectory(report.uri, result.trajectory)
+        _write_records(report.uri, result)
         write_report(
             os.path.join(report.uri, "report.html"),
             plan=[vars(field) | {"field": field.name} for field in result.plan.fields],
             trajectory=result.trajectory,
-            settings=_flatten(config.to_dict()) | {"batch_size": batch_size, "seed": seed},
+            settings={"method": method, "parameter_budget": budget}
+            | _flatten(config.to_dict())
+            | {"batch_size": batch_size, "seed": seed},
             versions={"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
             uniform_dimension=exec_properties["uniform_dimension"],
+            race=result.race,
+            race_seconds=result.race_seconds,
+            note=result.note,
         )
         report.set_int_custom_property("parameters", result.plan.parameters)
         report.set_int_custom_property("uniform_parameters", uniform.parameters)
+        for key in ("method", "parameter_budget"):
+            report.set_string_custom_property(key, exec_properties[key])
+        report.set_string_custom_property("note", result.note or "")
         if checkpoint and tf.io.gfile.exists(checkpoint):
             tf.io.gfile.rmtree(checkpoint)
 
@@ -88,41 +107,14 @@ def _checkpoint_directory(exec_properties: dict[str, Any], examples_uri: str) ->
     return os.path.join(exec_properties["checkpoint_directory"], digest)
 
 
-def _progress_logger(config: DimGrowPaperConfig, batch_size: int, num_fields: int) -> Callable[[dict[str, Any]], None]:
-    """Logs one line a check; the record's attribute `search_progress` holds the same as numbers, for a terminal."""
-    begin: list[tuple[float, int]] = []
-
-    def log(record: dict[str, Any]) -> None:
-        begin.append((time.monotonic(), record["step"]))
-        seconds, steps = begin[-1][0] - begin[0][0], begin[-1][1] - begin[0][1]
-        steps_per_s = steps / seconds if steps else 0.0
-        progress = {
-            "step": record["step"],
-            "max_steps": config.max_steps,
-            "rows_per_s": round(steps_per_s * batch_size),
-            "loss": record["loss"],
-            "total_dims": record["total_dimensions"],
-            "parameters": record["parameters"],
-            "max_parameters": config.growth.max_parameters,
-            "eta_s": round((config.max_steps - record["step"]) / steps_per_s) if steps else None,
-        }
-        loss = "-" if record["loss"] is None else f"{record['loss']:.4f}"
-        logger.info(
-            "search step %d/%d: loss %s, %d dimensions in %d fields, %d parameters, %d rows/s",
-            *(record["step"], config.max_steps, loss, progress["total_dims"], num_fields),
-            *(record["parameters"], progress["rows_per_s"]),
-            extra={"search_progress": progress},
-        )
-
-    return log
-
-
-def _write_trajectory(directory: str, trajectory: list[dict[str, Any]]) -> None:
-    with tf.io.gfile.GFile(os.path.join(directory, "trajectory.jsonl"), "w") as file:
-        for record in trajectory:
-            file.write(json.dumps(record, sort_keys=True) + "\n")
+def _write_records(directory: str, result: SearchResult) -> None:
+    for name, records in (("trajectory", result.trajectory), ("race", result.race)):
+        if records or name == "trajectory":
+            with tf.io.gfile.GFile(os.path.join(directory, f"{name}.jsonl"), "w") as file:
+                for record in records:
+                    file.write(json.dumps(record, sort_keys=True) + "\n")
     summaries = SummaryWriter(os.path.join(directory, "tensorboard"))
-    for record in trajectory:
+    for record in result.trajectory:
         summaries.write(record)
 
 

@@ -106,9 +106,9 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
     growth = UtilityGrowth(HeldOutRows(model, validation, config.look_rows), budget, limit, config, problem.on_check)
+    growth.set_model(model)  # `fit` would, but a search that was killed in its race has no step left
     checkpoint = SearchCheckpoint(growth, None, problem.checkpoint_directory)
     step = checkpoint.restore(model)
-    growth.set_model(model)  # `fit` does, but a search that was finished has none
     if step < num_steps and not growth.has_converged:
         model.fit(
             problem.train_data.repeat().skip(step),
@@ -119,6 +119,10 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
             shuffle=False,
             verbose=0,
         )
+    elif config.race:
+        # Killed in its race: a shuffle goes on from pass to pass, and the race must get the batches that follow the search's.
+        for _ in problem.train_data.repeat().take(step):
+            pass
     ledger = growth.best
     found = problem.plan(ledger.plan_dims(budget))
     growth.settle(found)
@@ -130,7 +134,7 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
         race_seconds = time.monotonic() - begin
     if problem.max_parameters and plan.parameters < MIN_USED_SHARE * budget:
         used = (
-            f"The plan takes {plan.parameters / budget:.0%} of the budget: more parameters did not lower held-out loss."
+            f"The plan takes {plan.parameters / budget:.0%} of the budget: no further dimension lowered held-out loss."
         )
         note = used if note is None else f"{note} {used}"
     return SearchResult(

@@ -39,15 +39,6 @@ class Uniform:
     table_bytes: int
 
 
-@dataclasses.dataclass(frozen=True)
-class GateTrace:
-    """The gate of one embedding dimension, from the check that took it into use to the one that dropped it."""
-
-    steps: list[int]
-    gates: list[float]
-    is_kept: bool
-
-
 def plan_rows(plan: Sequence[Mapping[str, Any]]) -> list[PlanRow]:
     """The plan, largest field first, removed fields last; equal fields stay in the model's order."""
     owners: dict[str, str] = {}
@@ -96,13 +87,17 @@ def uniform_model(rows: Sequence[PlanRow], dimension: int) -> Uniform:
     )
 
 
-def headline(rows: Sequence[PlanRow], uniform: Uniform, trajectory: Sequence[Record]) -> list[dict[str, str]]:
+def headline(
+    rows: Sequence[PlanRow], uniform: Uniform, trajectory: Sequence[Record], race_seconds: float = 0.0
+) -> list[dict[str, str]]:
     """The numbers at the top of the page: label, value, and a note that gives it scale."""
     parameters = sum(row.parameters for row in rows)
     removed = sum(row.dimension == 0 for row in rows)
     last = trajectory[-1] if trajectory else None
     ratio = parameters / uniform.parameters if uniform.parameters else None
     saved = uniform.parameters - parameters
+    seconds = race_seconds + (last["seconds"] if last else 0.0)
+    checks = count(len(trajectory), "check")
     facts = (
         ("Fields", f"{len(rows):,}", f"{removed} removed" if removed else "none removed"),
         (
@@ -113,50 +108,72 @@ def headline(rows: Sequence[PlanRow], uniform: Uniform, trajectory: Sequence[Rec
         ("Parameters", compact(parameters), f"{parameters:,}"),
         ("Ratio to uniform", "n/a" if ratio is None else percent(ratio), f"of {uniform.dimension} per field"),
         ("Parameters saved", compact(saved), f"of {compact(uniform.parameters)}"),
-        ("Search time", "n/a" if last is None else duration(last["seconds"]), count(len(trajectory), "check")),
+        (
+            "Search time",
+            duration(seconds) if seconds or last else "n/a",
+            f"race {duration(race_seconds)}" if race_seconds else checks,
+        ),
         ("Steps", "n/a" if last is None else f"{last['step']:,}", "while searching"),
     )
     return [{"label": label, "value": value, "note": note} for label, value, note in facts]
 
 
-def gate_traces(trajectory: Sequence[Record], field: str) -> list[GateTrace]:
-    """Follows each embedding dimension of `field` through the checks.
-
-    A record lists the gates of the dimensions in use only, so the k-th number is not always the same dimension. As in
-    DimGrowEmbedding: the dimension with the smallest gate is dropped, and growth re-uses the first dropped place.
-    """
-    places: list[GateTrace | None] = []
-    ended: list[GateTrace] = []
-    before: list[float] = []
-    for record in trajectory:
-        gates = [float(gate) for gate in record["gates"].get(field, ())]
-        in_use = [place for place, trace in enumerate(places) if trace is not None]
-        for k in sorted(range(len(before)), key=lambda k: before[k])[: max(0, len(before) - len(gates))]:
-            trace = places[in_use[k]]
-            if trace is not None:
-                ended.append(dataclasses.replace(trace, is_kept=False))
-            places[in_use[k]] = None
-        for _ in range(len(gates) - len(before)):
-            new = GateTrace([], [], True)
-            if None in places:
-                places[places.index(None)] = new
-            else:
-                places.append(new)
-        traces = [trace for trace in places if trace is not None]
-        for trace, gate in zip(traces, gates, strict=True):
-            trace.steps.append(int(record["step"]))
-            trace.gates.append(gate)
-        before = gates
-    return ended + [trace for trace in places if trace is not None]
-
-
 def event_rows(trajectory: Sequence[Record]) -> list[dict[str, Any]]:
-    """The checks that changed a dimension: step, seconds, and the fields that grew, dropped or revived."""
+    """The checks that changed a dimension: step, seconds, and the fields that grew, dropped or revived, with what they got."""
     rows = []
     for record in trajectory:
-        if record["events"]:
+        if record.get("events"):
             fields: dict[str, list[str]] = {"grow": [], "drop": [], "revive": []}
             for event in record["events"]:
-                fields[event["action"]].append(str(event["field"]))
+                fields[event["action"]].append(f"{event['field']} ({record['dimensions'][event['field']]})")
             rows.append({"step": record["step"], "seconds": record["seconds"], **fields})
     return rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RaceRow:
+    """One plan of a race, as it stood when it was last judged.
+
+    Attributes:
+        names: the plan's, and those of plans equal to it.
+        gain: how much lower its held-out log loss is than the incumbent's; None for the incumbent.
+        eliminated_in: the round after which it left, None if it stayed to the end.
+        is_chosen: whether it is the plan of the page.
+    """
+
+    names: str
+    parameters: int
+    steps: int
+    log_loss: float
+    auc: float
+    gain: float | None
+    standard_error: float
+    eliminated_in: int | None
+    is_chosen: bool
+
+
+def race_rows(race: Sequence[Record], parameters: int) -> list[RaceRow]:
+    """The plans of a race (`SearchResult.race`), best first, those that left behind.
+
+    Args:
+        race: records, one a round and contestant, the incumbent first in each round.
+        parameters: of the plan of the page: what the race's records say of a plan is its size.
+    """
+    last = {record["name"]: record for record in race}
+    finalists = [record for record in last.values() if not record["is_eliminated"]]
+    chosen = [record["name"] for record in finalists if record["parameters"] == parameters]
+    rows = [
+        RaceRow(
+            names=" = ".join([record["name"], *record["same_plan_as"]]),
+            parameters=record["parameters"],
+            steps=record["steps"],
+            log_loss=record["log_loss"],
+            auc=record["auc"],
+            gain=None if record["name"] == race[0]["name"] else record["gain"],
+            standard_error=record["standard_error"],
+            eliminated_in=record["round"] if record["is_eliminated"] else None,
+            is_chosen=chosen == [record["name"]],
+        )
+        for record in last.values()
+    ]
+    return sorted(rows, key=lambda row: (-row.steps, row.eliminated_in is not None, row.log_loss))

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_dimgrow.report.facts import GateTrace
 from keras_dimgrow.report.formats import compact
 from keras_dimgrow.report.svg import (
     BLUE,
@@ -15,6 +14,7 @@ from keras_dimgrow.report.svg import (
     new_figure,
     to_svg,
 )
+from keras_dimgrow.report.traces import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ Points = Sequence[tuple[float, float]]
 
 PANEL_SIZE = (520, 240)
 CELL_SIZE = (250, 150)
+LOW_CELL_SIZE = (250, 86)
 MAX_POINTS = 240  # more than a small multiple has pixels; keeps pages of long searches small
 
 
@@ -74,41 +75,63 @@ def panel(
 def field_cell(
     name: str,
     dimensions: Points,
-    traces: Sequence[GateTrace],
+    traces: Sequence[Trace] | None,
     *,
     last_step: int,
     max_dimension: int,
     thresholds: Sequence[float] = (),
+    decades: tuple[int, int] | None = None,
 ) -> str:
-    """One field of the small multiples, as SVG: its dimension above, the gates of its dimensions below.
+    """One field of the small multiples, as SVG: its dimension above, what was measured of its dimensions below.
 
     Args:
         name: unique on the page.
         dimensions: (step, dimension).
-        traces: the gate of each embedding dimension; dropped ones are drawn in their own colour, below.
+        traces: gate or gain of each embedding dimension; those not kept are drawn in their own colour, below. None: the
+            method measured neither, and there is no lower part.
         last_step, max_dimension: ends of the axes, equal in all cells.
         thresholds: gate values at which a field grows and shrinks, dashed.
+        decades: powers of ten at which a logarithmic axis of gains begins and ends; smaller gains are drawn at its lower
+            end. None: gates, from 0 to 1.
     """
     with drawing(name):
-        figure = new_figure(*CELL_SIZE)
-        upper = add_axes(figure, left=22, right=6, top=8, bottom=90)
-        lower = add_axes(figure, left=22, right=6, top=74, bottom=20)
+        figure = new_figure(*(LOW_CELL_SIZE if traces is None else CELL_SIZE))
+        left = 22 if decades is None else 34
+        upper = add_axes(figure, left=left, right=6, top=8, bottom=20 if traces is None else 90)
         _line(upper, _changes(dimensions), is_step=True, is_filled=True)
         upper.set(ylim=(0, 1.12 * max_dimension), yticks=(0, max_dimension), xticks=())
-        for threshold in thresholds:
-            lower.axhline(threshold, color=REFERENCE, linewidth=0.8, linestyle=(0, (3, 2.5)))
-        for trace in sorted(traces, key=lambda trace: trace.is_kept):
-            points = _thin(list(zip(trace.steps, trace.gates, strict=True)))
-            colour, width = (BLUE, 0.9) if trace.is_kept else (VERMILION, 0.8)
-            lower.plot(*_columns(points), color=colour, linewidth=width, alpha=0.85, **_marker(points))
-        lower.set(ylim=(-0.02, 1.04), yticks=(0, 1), xticks=(0, last_step))
-        lower.set_xticklabels(("0", compact(last_step)))
-        lower.get_xticklabels()[0].set_horizontalalignment("left")
-        lower.get_xticklabels()[1].set_horizontalalignment("right")
-        for axes in (upper, lower):
+        lowest = upper
+        if traces is not None:
+            lowest = add_axes(figure, left=left, right=6, top=74, bottom=20)
+            if decades is None:
+                lowest.set(ylim=(-0.02, 1.04), yticks=(0, 1))
+            else:
+                _set_decades(lowest, *decades)
+            for threshold in thresholds:
+                lowest.axhline(threshold, color=REFERENCE, linewidth=0.8, linestyle=(0, (3, 2.5)))
+            floor = -math.inf if decades is None else 10.0 ** decades[0]
+            for trace in sorted(traces, key=lambda trace: trace.is_kept):
+                points = _thin([(x, max(y, floor)) for x, y in zip(trace.steps, trace.values, strict=True)])
+                colour, width = (BLUE, 0.9) if trace.is_kept else (VERMILION, 0.8)
+                lowest.plot(*_columns(points), color=colour, linewidth=width, alpha=0.85, **_marker(points))
+        lowest.set(xticks=(0, last_step))
+        lowest.set_xticklabels(("0", compact(last_step)))
+        lowest.get_xticklabels()[0].set_horizontalalignment("left")
+        lowest.get_xticklabels()[1].set_horizontalalignment("right")
+        for axes in (upper, lowest):
             axes.set_xlim(0, last_step)
             axes.tick_params(labelsize=9, pad=4)
         return to_svg(figure)
+
+
+def _set_decades(axes: "Axes", first: int, last: int) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_yscale("log")
+    axes.set_ylim(0.8 * 10.0**first, 1.25 * 10.0**last)
+    axes.yaxis.set_major_locator(FixedLocator([10.0**first, 10.0**last]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"1e{round(math.log10(y))}"))
 
 
 def _line(axes: "Axes", points: Points, *, is_step: bool, is_filled: bool) -> None:

@@ -19,6 +19,9 @@ def write_report(
     versions: Mapping[str, Any],
     uniform_dimension: int = 16,
     title: str = "Embedding dimension search",
+    race: Sequence[Record] = (),
+    race_seconds: float = 0.0,
+    note: str | None = None,
 ) -> None:
     """Writes one self-contained HTML page about a search: the plan, how it came about, and what it cost.
 
@@ -28,11 +31,13 @@ def write_report(
         path: of the HTML file; may be remote. Written to a temporary name, then renamed.
         plan: per field "field", "vocabulary_size" and "dimension" (0: removed), in the model's order; "table" for fields
             that share one.
-        trajectory: one record a check, as in `SearchResult.trajectory`; may be empty.
+        trajectory: one record a check, as in `SearchResult.trajectory`; may be empty. "gains", "gates", losses, AUC and
+            "events" are shown where the records have them.
         settings: of the search, name to value. "grow_threshold" and "shrink_threshold" are drawn where gates are.
         versions: of the packages, name to version.
         uniform_dimension: embedding dimension of the model that the plan is compared with.
         title: of the page.
+        race, race_seconds, note: of the `SearchResult`; shown if there is any.
 
     Raises:
         ImportError: without the extra `report`.
@@ -58,7 +63,8 @@ def write_report(
     html = environment.get_template("page.html").render(
         title=title,
         colours=COLOURS,
-        headline=facts.headline(rows, uniform, trajectory),
+        note=note,
+        headline=facts.headline(rows, uniform, trajectory, race_seconds),
         rows=rows,
         tables=facts.tables_of(rows),
         widest=max([uniform_dimension, *(row.dimension for row in rows)]),
@@ -66,10 +72,14 @@ def write_report(
         dimensions_at_end=facts.total_dimensions(rows, trajectory[-1]) if trajectory else None,
         growth=panels.growth_panels(rows, uniform, trajectory) if trajectory else [],
         cells=panels.field_cells(rows, trajectory, settings) if trajectory else [],
+        measured=panels.measured_in(trajectory),
+        race=facts.race_rows(race, sum(row.parameters for row in rows)),
+        race_seconds=race_seconds,
         quality=panels.quality_panels(trajectory) if trajectory else [],
         memory=panels.memory_panels(uniform, trajectory) if trajectory else [],
         events=facts.event_rows(trajectory),
-        num_events=sum(len(record["events"]) for record in trajectory),
+        has_events=any("events" in record for record in trajectory),
+        num_events=sum(len(record.get("events", ())) for record in trajectory),
         count=formats.count,
         settings=settings,
         versions=versions,

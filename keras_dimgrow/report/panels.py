@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_dimgrow.report import figures
-from keras_dimgrow.report.facts import PlanRow, Record, Uniform, gate_traces, total_dimensions
+from keras_dimgrow.report.facts import PlanRow, Record, Uniform, total_dimensions
 from keras_dimgrow.report.formats import bytes_unit, compact, in_bytes, time_unit
+from keras_dimgrow.report.traces import Trace, gain_traces, gate_traces
 
 MAX_FIELD_CELLS = 60
+NUM_DECADES = 4  # of gains: what is smaller is noise beside the largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +30,17 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class FieldCell:
-    """A field of the small multiples."""
+    """A field of the small multiples, with what is drawn of its dimensions: "gates", "gains" or nothing."""
 
     row: PlanRow
     svg: str
+    measured: str | None
 
     @property
     def label(self) -> str:
         """The cell in one sentence, for those who do not see it."""
-        return f"Dimension and gates of field {self.row.field} over the steps; {self.row.dimension} in the plan."
+        what = "Dimension" if self.measured is None else f"Dimension and {self.measured}"
+        return f"{what} of field {self.row.field} over the steps; {self.row.dimension} in the plan."
 
 
 def growth_panels(rows: Sequence[PlanRow], uniform: Uniform, trajectory: Sequence[Record]) -> list[Panel]:
@@ -100,26 +104,50 @@ def memory_panels(uniform: Uniform, trajectory: Sequence[Record]) -> list[Panel]
 
 
 def field_cells(rows: Sequence[PlanRow], trajectory: Sequence[Record], settings: Mapping[str, Any]) -> list[FieldCell]:
-    """Dimension and gates of each field, of the largest MAX_FIELD_CELLS fields if there are more."""
+    """Dimension of each field and gates or gains of its dimensions, of the largest MAX_FIELD_CELLS fields if there are more."""
+    measured = measured_in(trajectory)
     thresholds = [float(settings[key]) for key in ("grow_threshold", "shrink_threshold") if key in settings]
     shown = rows[:MAX_FIELD_CELLS]
     dimensions = {
         row.field: [(record["step"], record["dimensions"].get(row.field, 0)) for record in trajectory] for row in shown
     }
+
+    def traces(row: PlanRow) -> list[Trace] | None:
+        if measured == "gains":
+            return gain_traces(trajectory, row.field, row.dimension)
+        return gate_traces(trajectory, row.field) if measured == "gates" else None
+
     return [
         FieldCell(
             row,
             figures.field_cell(
                 f"field{i}",
                 dimensions[row.field],
-                gate_traces(trajectory, row.field),
+                traces(row),
                 last_step=max(1, int(trajectory[-1]["step"])),
                 max_dimension=max([1, *(d for points in dimensions.values() for _, d in points)]),
-                thresholds=thresholds,
+                thresholds=thresholds if measured == "gates" else (),
+                decades=_decades(trajectory) if measured == "gains" else None,
             ),
+            measured,
         )
         for i, row in enumerate(shown)
     ]
+
+
+def measured_in(trajectory: Sequence[Record]) -> str | None:
+    """What all records say of each dimension: "gains", "gates" or nothing."""
+    for key in ("gains", "gates"):
+        if trajectory and all(key in record for record in trajectory):
+            return key
+    return None
+
+
+def _decades(trajectory: Sequence[Record]) -> tuple[int, int]:
+    """Powers of ten around the largest gain, and NUM_DECADES below."""
+    largest = max((gain for record in trajectory for gains in record["gains"].values() for gain in gains), default=0.0)
+    top = math.ceil(math.log10(largest)) if largest > 0 else 0
+    return top - NUM_DECADES, top
 
 
 def _total_dimensions(rows: Sequence[PlanRow], trajectory: Sequence[Record]) -> list[tuple[float, float]]:

@@ -87,6 +87,16 @@ def test_a_split_above_the_memory_limit_is_streamed_with_the_same_rows(transform
     assert rows_of(read_split(files, fields, "click", 100, shuffle_seed=1)) == expected
 
 
+@pytest.mark.parametrize("max_bytes", [2**30, 0], ids=["in memory", "streamed"])
+@pytest.mark.parametrize(("seed", "num_batches"), [(1, 21), (None, 22)], ids=["shuffled", "in order"])
+def test_the_number_of_batches_is_known_and_true(transform_output, fields, monkeypatch, max_bytes, seed, num_batches):
+    monkeypatch.setattr(transformed_data, "MAX_BYTES_IN_MEMORY", max_bytes)
+
+    batches = read_split(files_of(transform_output), fields, "click", 70, shuffle_seed=seed)
+
+    assert int(batches.cardinality()) == len(list(batches)) == num_batches
+
+
 def test_a_split_smaller_than_a_batch_is_one_batch(transform_output, fields):
     batches = list(read_split(files_of(transform_output, "eval"), fields, "click", 1000, shuffle_seed=1))
 

@@ -11,8 +11,9 @@ import pytest
 
 import keras_dimgrow
 from keras_dimgrow.report import write_report
-from keras_dimgrow.report.facts import gate_traces, headline, plan_rows, uniform_model
+from keras_dimgrow.report.facts import event_rows, headline, plan_rows, race_rows, uniform_model
 from keras_dimgrow.report.panels import MAX_FIELD_CELLS
+from keras_dimgrow.report.traces import Trace, gain_traces, gate_traces
 
 
 def make_plan(num_fields: int, seed: int = 0) -> list[dict]:
@@ -68,7 +69,13 @@ def make_search(num_fields: int, num_checks: int = 160, seed: int = 0) -> tuple[
     return plan, trajectory
 
 
-SETTINGS = {"method": "dimgrow", "max_steps": 8000, "check_every": 50, "grow_threshold": 0.6, "shrink_threshold": 0.01}
+SETTINGS = {
+    "method": "dimgrow_paper",
+    "max_steps": 8000,
+    "check_every": 50,
+    "grow_threshold": 0.6,
+    "shrink_threshold": 0.01,
+}
 VERSIONS = {"keras_dimgrow": "0.1.0", "keras": "3.12.0", "tensorflow": "2.20.0"}
 
 
@@ -88,6 +95,29 @@ def make_record(step: int, gates: list[float], **changes) -> dict:
         "events": [],
     }
     return record | changes
+
+
+def make_look(step: int, dimensions: dict[str, int], gains: dict[str, list[float]], **changes) -> dict:
+    """One look of a search by utilities with the fields of `dimensions`, of 10 values each."""
+    record = make_record(step, [], dimensions=dimensions, gains=gains, validation_loss=0.5, validation_auc=0.7)
+    del record["gates"]
+    return record | {"parameters": 10 * sum(dimensions.values())} | changes
+
+
+def make_entry(number: int, name: str, gain: float, is_eliminated: bool = False, **changes) -> dict:
+    """What one plan did in one round of a race against a plan of log loss 0.5."""
+    entry = {"round": number, "name": name, "same_plan_as": [], "parameters": 1000, "steps": 50 * number}
+    entry |= {"log_loss": 0.5 - gain, "auc": 0.7 + gain, "gain": gain, "standard_error": 0.002 if gain else 0.0}
+    return entry | {"is_eliminated": is_eliminated} | changes
+
+
+RACE = [
+    make_entry(1, "found", 0.0),
+    make_entry(1, "uniform", -0.01, is_eliminated=True, same_plan_as=["filled"], parameters=960),
+    make_entry(1, "neighbour 1", 0.001, parameters=1010),
+    make_entry(2, "found", 0.0),
+    make_entry(2, "neighbour 1", 0.00375, parameters=1010),
+]
 
 
 def render(path, plan, trajectory, **changes) -> str:
@@ -166,6 +196,14 @@ def test_headline_numbers_are_those_of_the_plan():
     }
 
 
+def test_the_search_time_holds_the_race():
+    rows = plan_rows([{"field": "a", "vocabulary_size": 10, "dimension": 1}])
+    facts = headline(rows, uniform_model(rows, 16), [make_record(50, [0.5], seconds=100.0)], race_seconds=25.0)
+
+    (time,) = [fact for fact in facts if fact["label"] == "Search time"]
+    assert (time["value"], time["note"]) == ("2 min 5 s", "race 25 s")
+
+
 def test_a_shared_table_counts_once(tmp_path):
     plan = [
         {"field": "item", "vocabulary_size": 100, "dimension": 4, "table": "items"},
@@ -195,11 +233,96 @@ def test_a_shared_table_counts_once(tmp_path):
 def test_gates_are_followed_through_drops_and_regrowth():
     gates = [[0.5, 0.5], [0.005, 0.9], [0.95], [0.5, 0.97], [0.7, 0.98]]
     traces = gate_traces([make_record(10 * i, values) for i, values in enumerate(gates)], "a")
-    assert sorted((trace.steps, trace.gates, trace.is_kept) for trace in traces) == [
+    assert sorted((trace.steps, trace.values, trace.is_kept) for trace in traces) == [
         ([0, 10], [0.5, 0.005], False),
         ([0, 10, 20, 30, 40], [0.5, 0.9, 0.95, 0.97, 0.98], True),
         ([30, 40], [0.5, 0.7], True),
     ]
+
+
+def test_gains_are_followed_by_rank_and_ranks_beyond_the_plan_are_marked():
+    gains = [[0.1], [0.2, 0.01], [0.3], [0.3, 0.02, -0.001]]
+    looks = [make_look(10 * i, {"a": len(values)}, {"a": values}) for i, values in enumerate(gains, 1)]
+
+    assert gain_traces(looks, "a", dimension=2) == [
+        Trace([10, 20, 30, 40], [0.1, 0.2, 0.3, 0.3], True),
+        Trace([20], [0.01], True),
+        Trace([40], [0.02], True),
+        Trace([40], [-0.001], False),
+    ]
+    assert gain_traces(looks, "other", dimension=2) == []
+
+
+def test_events_of_a_check_say_what_each_field_got():
+    events = [{"field": "a", "action": "grow"}, {"field": "b", "action": "drop"}, {"field": "c", "action": "grow"}]
+    looks = [
+        make_look(10, {"a": 1, "b": 4, "c": 1}, {}),
+        make_look(20, {"a": 5, "b": 0, "c": 2}, {}, events=events),
+    ]
+
+    assert event_rows(looks) == [
+        {"step": 20, "seconds": 2.0, "grow": ["a (5)", "c (2)"], "drop": ["b (0)"], "revive": []}
+    ]
+
+
+def test_race_rows_stand_in_the_order_of_the_last_judgement():
+    rows = race_rows(RACE, parameters=1010)
+
+    assert [(row.names, row.steps, row.eliminated_in) for row in rows] == [
+        ("neighbour 1", 100, None),
+        ("found", 100, None),
+        ("uniform = filled", 50, 1),
+    ]
+    assert [row.gain for row in rows] == [0.00375, None, -0.01]
+    assert [row.is_chosen for row in rows] == [True, False, False]
+
+
+def test_no_plan_is_marked_where_sizes_cannot_tell_which_was_chosen():
+    twins = [entry | {"parameters": 1000} for entry in RACE]
+
+    assert not any(row.is_chosen for row in race_rows(twins, parameters=1000))
+    assert race_rows([], parameters=1000) == []
+
+
+@pytest.fixture
+def page_of_looks(tmp_path):
+    plan = [{"field": name, "vocabulary_size": 10, "dimension": 2 - i} for i, name in enumerate("abc")]
+    looks = [
+        make_look(10, {"a": 2, "b": 1, "c": 1}, {"a": [0.03], "b": [0.001], "c": [-1e-6]}),
+        make_look(20, {"a": 2, "b": 1, "c": 0}, {"a": [0.04, 0.002], "b": [0.0], "c": [0.0]}),
+    ]
+    looks[1]["events"] = [{"field": "c", "action": "drop"}]
+    note = "The plan takes 40% of the budget & says <so>."
+    return render(
+        tmp_path / "page.html", plan, looks, settings={}, race=RACE, race_seconds=12.0, note=note, uniform_dimension=16
+    )
+
+
+def test_a_search_by_gains_shows_gains_race_and_note(page_of_looks):
+    assert "the gain of each of its dimensions" in page_of_looks
+    assert "gates" not in page_of_looks
+    assert 'aria-label="Dimension and gains of field a over the steps; 2 in the plan."' in page_of_looks
+    # The largest gain is 0.04: the axis ends at 0.1 and begins four decades below.
+    assert page_of_looks.count(">1e-1<") == page_of_looks.count(">1e-5<") == 3
+    assert '<p class="remark">The plan takes 40% of the budget &amp; says &lt;so&gt;.</p>' in page_of_looks
+    assert "c (0)" in page_of_looks
+    assert "judged on held-out rows, in 12 s" in page_of_looks
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", page_of_looks, re.S)]
+    assert ["1,010", "100", "0.49625", "0.7037", "+0.00375 &plusmn; 0.00200", ""] in rows
+    assert ["1,000", "100", "0.50000", "0.7000", "incumbent", ""] in rows
+    assert ["960", "50", "0.51000", "0.6900", "-0.01000 &plusmn; 0.00200", "1"] in rows
+
+
+def test_records_without_gates_gains_losses_and_events_show_their_dimensions(tmp_path):
+    keys = ("step", "seconds", "dimensions", "parameters", "table_bytes")
+    records = [{key: make_record(step, [0.5])[key] for key in keys} for step in (10, 20)]
+    plan = [{"field": "a", "vocabulary_size": 10, "dimension": 1}]
+
+    page = render(tmp_path / "page.html", plan, records, settings={})
+
+    assert 'aria-label="Dimension of field a over the steps; 1 in the plan."' in page
+    for absent in ("gates", "the gain", "<h2>Race</h2>", "<h2>Events</h2>", "<h2>Quality", 'class="remark"', "AUC"):
+        assert absent not in page
 
 
 def test_field_names_settings_and_title_are_escaped(tmp_path):

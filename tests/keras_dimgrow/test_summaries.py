@@ -58,6 +58,27 @@ def test_a_record_is_written_as_scalars_and_histograms(tmp_path):
 
 
 @needs_tensorboard
+def test_gains_are_histograms_and_what_a_method_does_not_record_is_left_out(tmp_path):
+    record = {
+        "step": 50,
+        "dimensions": {"city": 2},
+        "gains": {"city": [0.25, 0.75]},
+        "parameters": 20,
+        "table_bytes": 240,
+    }
+
+    SummaryWriter(str(tmp_path)).write(record)
+    SummaryWriter(str(tmp_path)).write(record)
+
+    assert values_in(tmp_path) == {
+        "parameters": [(50, 20)],
+        "table_bytes": [(50, 240)],
+        "dimensions/city": [(50, 2)],
+        "gains/city": [(50, 2)],
+    }
+
+
+@needs_tensorboard
 def test_a_step_is_written_once_by_all_writers_of_a_directory(tmp_path, caplog):
     first = SummaryWriter(str(tmp_path))
     for step in (5, 10):

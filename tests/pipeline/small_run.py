@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 COLUMNS = ["city name", "product/kind", "clicks", "price", "note", "bought"]
-# Long enough to be killed in its middle, with checkpoints to go on from.
+BUDGET = 0.25
+# Long enough to be killed in its middle: a checkpoint is written at each look.
 SETTINGS = {
     "batch_size": 64,
-    "search.max_steps": 2000,
-    "search.checkpoint_every": 100,
+    "search.parameter_budget": BUDGET,
+    "search.settings.epochs": 20,
+    "search.settings.patience_looks": 24,
     "training.max_epochs": 5,
     "model.hidden_units": "[16]",
     "model.adapter_width": 16,

@@ -33,9 +33,25 @@ def test_help_does_not_wait_for_tensorflow():
         (["--config", "adlt"], r"adlt: no shipped configuration .* 'adult'"),
         (["--config", "taxi"], r"data.path must be given"),
         (["--config", "adult", "--set", "featurs.min_frequency=1"], r"unknown key 'featurs'.*features"),
-        (["--config", "adult", "--set", "search.max_stepz=1"], r"unknown key 'max_stepz'. Did you mean 'max_steps'"),
-        (["--config", "adult", "--set", "search.gate.penalty=-1"], r"penalty must be a number >= 0"),
-        (["--config", "adult", "--set", "search.growth.max_total_dims=3"], r"max_total_dims=3 is below .* 14 fields"),
+        (["--config", "adult", "--set", "search.method=dimgrw"], r"unknown method 'dimgrw'. Did you mean 'dimgrow'"),
+        (
+            ["--config", "adult", "--set", "search.settings.num_lookz=1"],
+            r"unknown key 'num_lookz'. Did you mean 'num_looks'",
+        ),
+        (
+            ["--config", "adult", "--set", "search.settings.gate.penalty=0"],
+            r"unknown key 'gate'.* 'gate' is a setting of search.method=dimgrow_paper",
+        ),
+        (["--config", "adult", "--set", "search.settings.kappa=0"], r"kappa must be a number >= 1"),
+        (["--config", "adult", "--set", "search.parameter_budget=20%"], r"parameter_budget must be a share .* '20%'"),
+        (
+            ["--config", "adult", "--set", "search.method=autodim", "--set", "search.parameter_budget=0.2"],
+            r"'autodim'.* takes no parameter_budget; received 0.2",
+        ),
+        (
+            ["--config", "adult", "--set", "search={method: dimgrow_paper, settings: {growth: {max_total_dims: 3}}}"],
+            r"max_total_dims=3 is below .* 14 fields",
+        ),
         (["--config", "adult", "--set", "model.hidden_units=big"], r"hidden_units must be a non-empty list"),
         (["--config", "taxi", "--data", "/no/such/file.csv"], r"/no/such/file.csv"),
     ],
@@ -110,22 +126,44 @@ def test_quiet_output_without_a_kept_log_leaves_nothing(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_shows_finished_nodes_and_each_tenth_of_a_search(capsys):
+@pytest.mark.parametrize(
+    ("totals", "expected"),
+    [
+        (
+            {"max_steps": 100, "max_looks": None, "eta_s": 3},
+            ["DimSearch step 10/100", "DimSearch step 20/100", "DimSearch step 30/100"],
+        ),
+        (
+            {"max_steps": None, "max_looks": 20, "eta_s": None},
+            ["DimSearch look 2/20, step 10", "DimSearch look 4/20, step 20", "DimSearch look 6/20, step 30"],
+        ),
+        (
+            {"max_steps": None, "max_looks": None, "eta_s": None},
+            ["DimSearch step 5", "DimSearch step 10", "DimSearch step 20"],
+        ),
+    ],
+    ids=["steps", "looks", "unknown"],
+)
+def test_progress_shows_finished_nodes_and_each_tenth_of_a_search(totals, expected, capsys):
     console = rich.console.Console(force_terminal=False, width=200)
     search = logging.getLogger("components.dim_search.executor")
-    numbers = {"max_steps": 100, "rows_per_s": 5000, "loss": 0.5, "total_dims": 7, "parameters": 1234}
+    numbers = {"rows_per_s": 5000, "loss": 0.5, "validation_loss": 0.25, "total_dims": 7, "parameters": 1234}
+    numbers |= {"max_parameters": 9999}
 
     with RunProgress(console) as progress:
         logging.getLogger("absl").info("Component %s is running.", "DimSearch")
         for step in range(5, 31, 5):
-            record = numbers | {"step": step, "max_parameters": 9999, "eta_s": 3}
+            record = numbers | {"step": step, "look": None, "max_looks": None, **totals}
+            record |= {key: step // 5 for key in ("look",) if totals["max_looks"]}
             search.info("step", extra={"search_progress": record})
         assert progress.running_node == "DimSearch"
         logging.getLogger("absl").info("Component %s is finished.", "DimSearch")
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("|")[0].split()[-1] for line in lines[:-1]] == ["10/100", "20/100", "30/100"]
-    assert "1,234 of 9,999 parameters" in lines[0]
+    assert [line.split("|")[0].strip() for line in lines[:-1]] == expected
+    assert "held-out loss 0.2500" in lines[0]
+    assert ("at most 3 s left" in lines[0]) == (totals["eta_s"] is not None)
+    assert "1,234 parameters, budget 9,999" in lines[0]
     assert "5,000 rows/s" in lines[0]
     assert lines[-1].split()[0] == "DimSearch"
 

@@ -54,7 +54,7 @@ def test_defaults_fill_what_a_file_does_not_say(config_file):
     assert config.features.min_frequency == 1
     assert config.compare_with_uniform
     assert (config.uniform_dimension, config.seed) == (16, 0)
-    assert config.search == {}
+    assert (config.search.method, config.search.parameter_budget, config.search.settings) == ("dimgrow", None, {})
     assert config.training == {}
 
 
@@ -69,8 +69,10 @@ def test_overrides_are_read_as_yaml_and_reach_into_sections(config_file):
         "features.numeric=[price, weight]",
         "evaluation.min_auc=1",
         "compare_with_uniform=false",
-        "search.learning_rate=1e-3",
-        "search.growth.alpha=2",
+        "search.method=dimgrow_paper",
+        "search.settings.learning_rate=1e-3",
+        "search.settings.growth.alpha=2",
+        "search.parameter_budget=0.2",
         "data.positive_value=>50K",
     ]
     config = load_config(config_file(), overrides)
@@ -79,7 +81,11 @@ def test_overrides_are_read_as_yaml_and_reach_into_sections(config_file):
     assert config.evaluation.min_auc == 1.0
     assert isinstance(config.evaluation.min_auc, float)
     assert not config.compare_with_uniform
-    assert config.search == {"learning_rate": 0.001, "growth": {"alpha": 2}}
+    assert config.search.to_dict() == {
+        "method": "dimgrow_paper",
+        "parameter_budget": 0.2,
+        "settings": {"learning_rate": 0.001, "growth": {"alpha": 2}},
+    }
     assert config.data.positive_value == ">50K"
 
 
@@ -117,6 +123,11 @@ def test_overrides_are_read_as_yaml_and_reach_into_sections(config_file):
         ("uniform_dimension=0", r"uniform_dimension must be >= 1; received 0"),
         ("seed=-1", r"seed must be from 0 to .*; received -1"),
         ("search=3", r"search must be a mapping"),
+        ("search.metod=uniform", r"unknown key 'search\.metod'\. Did you mean 'method'"),
+        ("search.max_steps=10", r"unknown key 'search\.max_steps'.* below 'settings': search\.settings\.max_steps"),
+        ("search.growth.alpha=2", r"search\.settings\.growth\. 'growth' is a setting of search\.method=dimgrow_paper"),
+        ("search.parameter_budget=1", r"parameter_budget=1 is one embedding parameter.* Write 1\.0"),
+        ("search.parameter_budget=true", r"must be a number or a whole number or text; received True"),
         ("min_frequency", r"--set 'min_frequency' must have the form key=value"),
         ("a..b=1", r"--set 'a\.\.b=1' must have the form key=value"),
     ],
@@ -158,6 +169,39 @@ def test_a_directory_or_binary_file_is_no_configuration(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="not UTF-8"):
         load_config(str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("budget", "value"),
+    [("0.2", 0.2), ("1.0", 1.0), ("2000000", 2_000_000), ("64MB", "64MB"), ("null", None)],
+)
+def test_a_budget_keeps_the_kind_that_says_what_it_means(config_file, budget, value):
+    config = load_config(config_file(), [f"search.parameter_budget={budget}"])
+    assert config.search.parameter_budget == value
+    assert type(config.search.parameter_budget) is type(value)
+    assert PipelineConfig.from_dict(config.to_dict()) == config
+    config.make_library_configs()
+
+
+def test_the_settings_of_the_search_are_those_of_its_method(config_file):
+    import keras_dimgrow as kd
+
+    default, _, _ = load_config(config_file()).make_library_configs()
+    looks, _, _ = load_config(config_file(), ["search.settings.num_looks=3"]).make_library_configs()
+    paper = ["search.method=dimgrow_paper", "search.settings.max_steps=10"]
+    assert default == kd.DimGrowConfig()
+    assert looks == kd.DimGrowConfig(num_looks=3)
+    assert load_config(config_file(), paper).make_library_configs()[0] == kd.DimGrowPaperConfig(max_steps=10)
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_every_shipped_config_is_one_that_the_library_takes(name):
+    import keras_dimgrow as kd
+
+    search, training, model = load_config(name, data_path="somewhere").make_library_configs()
+    assert isinstance(search, kd.DimGrowConfig)
+    assert isinstance(training, kd.TrainingConfig)
+    assert isinstance(model, kd.ModelConfig)
 
 
 def test_an_empty_section_means_its_defaults(config_file):

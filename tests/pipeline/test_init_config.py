@@ -53,6 +53,7 @@ def test_each_column_gets_the_kind_that_its_values_suggest(tmp_path):
     assert config.features.min_frequency == 2
     assert config.name == "my-shop-2"
     assert config.data.positive_value == "bad"
+    assert (config.search.method, config.search.parameter_budget) == ("dimgrow", None)
     assert prepare(config, str(tmp_path / "root")).num_rows == NUM_ROWS
 
 

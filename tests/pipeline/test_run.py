@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from keras_dimgrow import EmbeddingPlan
-from tests.pipeline.small_run import predict_in_other_process, run_command
+from tests.pipeline.small_run import BUDGET, predict_in_other_process, run_command
 
 KEYS = {
     *("plan", "parameters", "uniform_parameters", "auc", "uniform_auc", "log_loss", "uniform_log_loss", "blessed"),
     *("saved_model", "report", "seconds", "prediction", "uniform_dimension"),
+    *("method", "parameter_budget", "note"),
 }
 NODES = {
     *("CsvExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform", "DimSearch", "Trainer"),
@@ -32,7 +33,7 @@ def test_a_killed_search_leaves_a_checkpoint_and_the_same_command_goes_on_from_i
     assert small_run.killed.returncode < 0, small_run.killed.stdout
     assert len(small_run.checkpoints_at_kill) == 1
     assert small_run.resumed.returncode == 0, small_run.resumed.stderr
-    assert re.search(r"search goes on from step [1-9]\d*00", small_run.read_logs()[1])
+    assert re.search(r"search goes on from step [1-9]\d*", small_run.read_logs()[1])
     assert not list((small_run.root / "checkpoints").glob("*/search.npz"))
 
 
@@ -46,7 +47,18 @@ def test_json_has_every_result_and_the_numbers_agree_with_the_plan(small_run):
     plan = EmbeddingPlan.load(str(plan_file))
     assert (summary["plan"], summary["parameters"]) == (plan.dimensions, plan.parameters)
     assert summary["uniform_parameters"] == 16 * sum(field.vocabulary_size for field in plan.fields)
-    assert summary["parameters"] < summary["uniform_parameters"]
+    assert 0 < summary["parameters"] <= BUDGET * summary["uniform_parameters"]
+    assert (summary["method"], summary["parameter_budget"]) == ("dimgrow", BUDGET)
+
+
+def test_the_report_tells_the_search_from_its_first_look_though_it_was_killed(small_run):
+    directory = Path(small_run.summary["report"]).parent
+    records = [json.loads(line) for line in (directory / "trajectory.jsonl").read_text().splitlines()]
+
+    steps = [record["step"] for record in records]
+    assert steps == [steps[0] * look for look in range(1, len(steps) + 1)]
+    assert (directory / "race.jsonl").read_text().count('"name": "found"') > 1
+    assert "<h2>Race</h2>" in (directory / "report.html").read_text()
 
 
 def test_the_model_learned_what_the_rows_say(small_run):
@@ -65,6 +77,7 @@ def test_the_terminal_shows_results_and_no_noise_of_libraries(small_run):
     for text in (
         "Embedding plan",
         "city name",
+        "search      dimgrow, budget 0.25",
         "Plan against uniform",
         "AUC",
         "report",
