@@ -184,8 +184,10 @@ class Ledger:
         """u(0 .. d) of the components that gain something, and half as many more on credit, at least one."""
         gains = self._careful_gains(budget)[index]
         num_proven = int(np.argmax(np.append(gains, -1.0) <= 0))
+        least = max(1, self.tables[index].min_dim)
         if not num_proven:
-            return np.array([0.0, 1e-9 if self.ages[index] < DOUBT_LOOKS else 0.0])
+            return np.append(0.0, np.full(least, 1e-9 if self.ages[index] < DOUBT_LOOKS else 0.0))
         curve = concave_majorant(np.concatenate([[0.0], np.cumsum(gains[:num_proven])]))
         credit = (curve[-1] - curve[-2]) * CREDIT ** np.arange(1, max(1, num_proven // 2) + 1)
-        return np.concatenate([curve, curve[-1] + np.cumsum(credit)])[: self.tables[index].max_dim + 1]
+        curve = np.concatenate([curve, curve[-1] + np.cumsum(credit)])[: self.tables[index].max_dim + 1]
+        return np.append(curve, np.full(max(0, least + 1 - len(curve)), curve[-1]))

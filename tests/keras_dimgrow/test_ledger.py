@@ -116,20 +116,28 @@ def test_a_copy_stays_as_it_was():
 def test_errors_are_added_to_a_first_gain_and_taken_off_further_ones():
     ledger = ledger_of([8], [[0.5, 0.3, 0.2]], [[0.1, 0.1, 0.1]])
 
-    (u,) = ledger.utilities(error_weight=0.5)
+    (u,) = ledger.utilities(budget=10**6, error_weight=0.5)
 
     np.testing.assert_allclose(u, np.cumsum([0, 0.55, 0.25, 0.15]))
+
+
+def test_errors_are_taken_off_the_first_gain_of_a_dear_table():
+    ledger = ledger_of([8], [[0.5, 0.3]], [[0.1, 0.1]])
+
+    (u,) = ledger.utilities(budget=100, error_weight=0.5)
+
+    np.testing.assert_allclose(u, np.cumsum([0, 0.45, 0.25]))
 
 
 def test_a_component_within_its_error_adds_no_utility_unless_errors_are_left_out():
     ledger = ledger_of([8], [[0.5, 0.01]], [[0.0, 0.02 / ERROR_WEIGHT]])
 
-    assert ledger.utilities()[0].tolist() == [0.0, 0.5, 0.5]
-    np.testing.assert_allclose(ledger.utilities(0.0)[0], [0.0, 0.5, 0.51])
+    assert ledger.utilities(10**6)[0].tolist() == [0.0, 0.5, 0.5]
+    np.testing.assert_allclose(ledger.utilities(10**6, 0.0)[0], [0.0, 0.5, 0.51])
 
 
 def test_utilities_are_concave_whatever_was_measured():
-    (u,) = ledger_of([8], [[0.1, -0.2, 0.5, 0.1]]).utilities()
+    (u,) = ledger_of([8], [[0.1, -0.2, 0.5, 0.1]]).utilities(10**6)
 
     steps = np.diff(u)
     assert (steps >= 0).all()

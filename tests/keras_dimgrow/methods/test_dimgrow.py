@@ -180,7 +180,7 @@ def test_a_plan_of_a_smaller_budget_takes_what_gains_most(find):
 
 def test_a_budget_that_is_not_used_is_explained_and_one_that_is_is_not(find):
     assert find(ALL * 16).note.startswith("The plan takes ")
-    assert find(ALL * 16).note.endswith("of the budget: more parameters did not lower held-out loss.")
+    assert find(ALL * 16).note.endswith("of the budget: no further dimension lowered held-out loss.")
     assert find(32).plan.parameters > MIN_USED_SHARE * 32
     assert find(32).note is None
 
