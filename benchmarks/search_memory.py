@@ -1,8 +1,8 @@
 """Memory of a search against training uniform models: what tables and slots take, and what the process takes.
 
-Criteo profile with 10M rows in all: 39 fields, Zipf ids, batch 2048. The search by gates grows, step by step as the callback would,
-from one dimension to 141 in all. The sample's profile (14 fields, 347 rows, as `make run` has them) compares whole processes, the
-search there being `kd.search` as it is by default.
+Criteo profile with 10M rows in all: 39 fields, Zipf ids, batch 2048. The search by gates grows, step by step as the callback
+would, from one dimension to 141 in all. The sample's profile (14 fields, 347 rows, as `make run` has them) compares whole
+processes, the search there being `kd.search` as it is by default.
 `python benchmarks/search_memory.py`: about 15 minutes on 2 cores.
 """
 
