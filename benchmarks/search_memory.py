@@ -1,7 +1,8 @@
 """Memory of a search against training uniform models: what tables and slots take, and what the process takes.
 
-Criteo profile with 10M rows in all: 39 fields, Zipf ids, batch 2048. The search grows, step by step as the callback would, from
-one dimension to 141 in all. The sample's profile (14 fields, 347 rows, as `make run` has them) compares whole processes.
+Criteo profile with 10M rows in all: 39 fields, Zipf ids, batch 2048. The search by gates grows, step by step as the callback
+would, from one dimension to 141 in all. The sample's profile (14 fields, 347 rows, as `make run` has them) compares whole
+processes, the search there being `kd.search` as it is by default.
 `python benchmarks/search_memory.py`: about 15 minutes on 2 cores.
 """
 
@@ -12,6 +13,7 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 from criteo_profile import make_batches, make_fields, make_search_model, make_uniform_model, mixed_dims
 from harness import Figure, main
 
@@ -79,16 +81,18 @@ class GrowTo(keras.callbacks.Callback):
 
 
 def measure_sample(is_search: bool) -> dict[str, float]:
-    """Peak memory of a whole process that searches on, or trains uniform 16 on, a model of the sample's size."""
+    """Peak memory of a whole process that searches for, or trains uniform 16 on, a model of the sample's size."""
     fields = [kd.Field(name=f"f{i}", vocabulary_size=size) for i, size in enumerate(SAMPLE_SIZES)]
     rng = np.random.default_rng(0)
-    dims = [1] * len(fields)
-    model = make_search_model(fields, dims) if is_search else make_uniform_model(fields, keras.optimizers.Adam(1e-3))
     ids = {field.name: rng.integers(0, field.vocabulary_size, 39_000).astype("int32") for field in fields}
     labels = (rng.random(39_000) < 0.25).astype("float32")
-    callbacks = [kd.DimensionSearch(model.embedding)] if is_search else []
+    batches = tf.data.Dataset.from_tensor_slices((ids, labels)).batch(256)
     with PeakMemory() as memory:
-        model.fit(ids, labels, batch_size=256, epochs=10, verbose=0, callbacks=callbacks)
+        if is_search:
+            # At no more than a quarter of uniform 16, the race among the plans included.
+            kd.search(fields, batches.skip(15), batches.take(15), parameter_budget=0.25)
+        else:
+            make_uniform_model(fields, keras.optimizers.Adam(1e-3)).fit(batches, epochs=10, verbose=0)
     return {"peak": memory.peak}
 
 

@@ -19,7 +19,7 @@ TRAINING_MODULES = tuple(
     f"keras_dimgrow.{name}"
     for name in (
         *("adapters", "evaluation", "fields", "layers.inputs", "layers.planned_embedding"),
-        *("models", "optimizers", "plan", "search", "variables"),
+        *("models", "optimizers", "plan", "search", "steps", "variables"),
     )
 )
 
@@ -49,7 +49,7 @@ class Trained:
 
     auc: float
     log_loss: float
-    num_epochs: int
+    num_epochs: float
     seconds: float
 
 
@@ -156,7 +156,7 @@ class Laboratory:
         return Found(
             dimensions=result.plan.dimensions,
             seconds=time.perf_counter() - begin,
-            race_seconds=float(getattr(result, "race_seconds", 0.0)),
+            race_seconds=result.race_seconds,
             peak_table_bytes=int(result.peak_table_bytes),
             note=result.note,
         )

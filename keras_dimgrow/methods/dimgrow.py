@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.callbacks import resident_bytes
@@ -82,6 +83,13 @@ class DimGrowConfig(Config):
 def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     """Searches by utilities, then races what was found."""
     validation = problem.require_validation_data("dimgrow")
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if num_replicas > 1:
+        # TensorFlow's reductions over replicas crash on tables without columns.
+        raise ValueError(
+            f"search(method='dimgrow') runs on one device; received a strategy of {num_replicas} replicas. Search outside of "
+            "strategy.scope(), and retrain inside; or search inside with method='dimgrow_paper'."
+        )
     tables = problem.tables
     sizes = np.array([table.vocabulary_size for table in tables])
     budget = problem.max_parameters or UNIFORM_DIMENSION * int(sizes.sum())
