@@ -47,15 +47,21 @@ def test_a_share_that_is_no_whole_number_of_parameters_is_rounded_down():
 
 
 @pytest.mark.parametrize(
-    "budget", [0, -5, 0.0, -0.1, 1.0001, 2.5, float("nan"), float("inf"), True, None, [], "", "64", "MB", "3B", "-1MB"]
+    "budget", [0, -5, 0.0, -0.1, 1.0001, 2.5, float("nan"), float("inf"), True, None, [], "", "64", "MB", "-1MB"]
 )
 def test_what_is_no_budget_is_refused_with_what_would_be_one(budget):
-    with pytest.raises(
-        ValueError, match=rf"a share in \(0.0, 1.0\] of the uniform model's {UNIFORM} parameters"
-    ) as error:
+    with pytest.raises(ValueError, match=r"must be a share in \(0.0, 1.0\] of the uniform model's parameters") as error:
         parse_budget(budget, FIELDS)
 
     assert str(error.value).endswith(f'or a size such as "64MB"; received {budget!r}.')
+
+
+@pytest.mark.parametrize("budget", ["3B", "0MB", 1e-6])
+def test_a_budget_for_no_parameter_at_all_is_refused(budget):
+    with pytest.raises(
+        ValueError, match=rf"at least one of the uniform model's {UNIFORM} parameters; received {budget!r}"
+    ):
+        parse_budget(budget, FIELDS)
 
 
 def test_a_shared_table_counts_once():
