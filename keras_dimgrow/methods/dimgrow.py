@@ -6,7 +6,6 @@ smooths it over looks, and an exact knapsack chooses what to hold next. The pape
 """
 
 import dataclasses
-import logging
 import time
 from typing import Any
 
@@ -30,8 +29,6 @@ from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER
 from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.utility import HeldOutRows, Look
-
-logger = logging.getLogger(__name__)
 
 MIN_USED_SHARE = 0.92  # of the budget; a plan below it says why
 MIN_STEPS, MAX_STEPS = 300, 4000  # of a search, unless one pass over the data takes more
