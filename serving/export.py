@@ -1,35 +1,53 @@
 """Keras model + Transform graph -> one SavedModel that takes raw columns, for TF Serving and other Session loaders."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from serving.export_columns import (
+    FeatureSpec,
+    align_columns,
+    check_feature_spec,
+    missing_value,
+    raw_specs,
+    signature_dtype,
+    to_raw,
+)
+from serving.export_signatures import complete_signatures
 from serving.files import staged_saved_model
 from serving.names import name_inputs
+from serving.reference import Reference
 
-FeatureSpec = Mapping[str, tf.io.VarLenFeature | tf.io.FixedLenFeature]
-
-# No vocabulary holds it: the least int64 stands for every text that is no integer.
-UNKNOWN_INTEGER = tf.int64.min
-_LARGEST_INTEGRAL_FLOAT = float(np.nextafter(np.float32(2**63), np.float32(0)))
+CLASSES = ("0", "1")
+_COLUMN_SIGNATURES = ("serving_default", "predict")
+_METHODS = {"classify": tf.saved_model.CLASSIFY_METHOD_NAME, "regress": tf.saved_model.REGRESS_METHOD_NAME}
 
 
 def export_saved_model(
     model: keras.Model,
-    transform_layer: Callable[[Mapping], Mapping],
+    transform: Callable[[Mapping], Mapping],
     raw_feature_spec: FeatureSpec,
     feature_names: Sequence[str],
     directory: str | os.PathLike[str],
     *,
     numeric_columns: Iterable[str] = (),
     extra_assets: Mapping[str, str] | None = None,
+    reference: Reference | None = None,
 ) -> None:
-    """Writes a SavedModel of three signatures, each giving {"outputs": float32 [B, 1]}.
+    """Writes a SavedModel of five signatures.
 
-    `serving_default` and `predict` take every raw column by its name (`names.name_input`), [B] each:
+    | signature                    | inputs                                | outputs                                      |
+    |------------------------------|---------------------------------------|----------------------------------------------|
+    | `serving_default`, `predict` | every raw column by its name          | `outputs`: probabilities, float32 [B, 1]     |
+    | `classify`                   | `inputs`: serialized tf.Examples, [B] | `scores` float32, `classes` string, [B, 2]   |
+    | `regress`                    | `inputs`: serialized tf.Examples, [B] | `outputs`: probabilities, float32 [B, 1]     |
+    | `transform_features`         | `examples`: tf.Examples, [B]          | ids that the model is fed, by feature: [B]   |
+
+    Raw columns go by `names.name_input`, [B] each, and all are optional. An absent column is missing in every row, and so
+    is an empty one; a column of one value has it in every row:
 
     | dtype in raw_feature_spec       | signature | missing | note                                              |
     |---------------------------------|-----------|---------|---------------------------------------------------|
@@ -38,20 +56,23 @@ def export_saved_model(
     | int64                           | string    | ""      | decimal digits; other text is an unknown value    |
     | int64, listed in numeric_columns| float32   | NaN     | rounded; infinite is missing; exact up to 2^24    |
 
-    `examples` takes serialized tf.Examples of the raw columns, string [B], and feeds them as they are.
+    tf.Examples hold the raw columns as they are. Columns that no feature in `feature_names` depends on are accepted,
+    and ignored.
 
     The directory appears complete or not at all (see `files.staged_saved_model`). A SavedModel or an empty directory
     that is there already is replaced.
 
     Args:
         model: a built Keras 3 model: {feature name: int64 [B]} -> probabilities [B, 1].
-        transform_layer: `tft_output.transform_features_layer()`.
+        transform: `TransformGraph`, which leaves unused vocabularies out, or `tft_output.transform_features_layer()`.
+            Its attribute `columns`, where it has one, names the raw columns that it reads.
         raw_feature_spec: the raw columns without the label, of dtype string, int64 or float32, one value a row at most.
             A missing value of a FixedLenFeature becomes its default_value, else "", NaN or the least int64.
-        feature_names: outputs of `transform_layer`, [B] or [B, 1], that `model` consumes.
+        feature_names: outputs of `transform`, [B] or [B, 1], that `model` consumes.
         directory: where to write; may be remote (tf.io.gfile).
         numeric_columns: columns that are quantities, not categories.
         extra_assets: {file name: text}, for `<directory>/assets.extra/`.
+        reference: rows and the Keras model's outputs, for `python -m serving check`; stored in `assets.extra`, too.
 
     Raises:
         ValueError: if a column, feature name, file name or the model's output is not as described.
@@ -59,56 +80,64 @@ def export_saved_model(
     """
     directory = os.fspath(directory).rstrip("/")
     numeric_columns, extra_assets = frozenset(numeric_columns), extra_assets or {}
-    _check_arguments(raw_feature_spec, numeric_columns, extra_assets)
+    check_feature_spec(raw_feature_spec, numeric_columns)
+    _check_asset_names(extra_assets)
     _check_replaceable(directory)
 
-    def score(raw: Mapping[str, tf.Tensor | tf.SparseTensor]) -> dict[str, tf.Tensor]:
-        features = _select_features(transform_layer(raw), feature_names)
-        outputs = tf.cast(model(features, training=False), tf.float32)
+    input_names, feature_outputs = name_inputs(raw_feature_spec), name_inputs(feature_names)
+    dtypes = {name: signature_dtype(spec, name in numeric_columns) for name, spec in raw_feature_spec.items()}
+    read = {name: raw_feature_spec[name] for name in getattr(transform, "columns", raw_feature_spec)}
+
+    # Traced once, and called by every signature: the file holds, and a server loads, one copy.
+    @functools.partial(tf.function, input_signature=[raw_specs(read)], autograph=False)
+    def make_features(raw: Mapping[str, tf.Tensor | tf.SparseTensor]) -> dict[str, tf.Tensor]:
+        transformed = transform(raw)
+        if unknown := sorted(set(feature_names) - set(transformed)):
+            raise ValueError(f"The transform gives no feature {unknown}; it gives {sorted(transformed)}.")
+        return {name: tf.reshape(transformed[name], [-1]) for name in feature_names}
+
+    @functools.partial(tf.function, input_signature=[raw_specs(read)], autograph=False)
+    def score(raw: Mapping[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
+        outputs = tf.cast(model(make_features(raw), training=False), tf.float32)
         if outputs.shape.rank != 2 or outputs.shape[1] != 1:
             raise ValueError(f"The model must return probabilities [B, 1]; it returns shape {outputs.shape}.")
-        return {"outputs": outputs}
+        return outputs
 
-    input_names = name_inputs(raw_feature_spec)
-    signature = {
-        name: tf.TensorSpec([None], _signature_dtype(spec, name in numeric_columns), name=input_names[name])
-        for name, spec in raw_feature_spec.items()
-    }
+    def predict(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        aligned = align_columns(columns, input_names, read)
+        return {"outputs": score({name: to_raw(x, read[name]) for name, x in aligned.items()})}
 
-    def score_columns(columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return score({name: _to_raw(columns[name], spec) for name, spec in raw_feature_spec.items()})
+    def classify(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = score(tf.io.parse_example(examples, read))
+        classes = tf.tile(tf.constant([CLASSES]), [tf.shape(outputs)[0], 1])
+        return {"scores": tf.concat([1 - outputs, outputs], axis=1), "classes": classes}
 
-    def score_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return score(tf.io.parse_example(examples, raw_feature_spec))
+    def regress(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": score(tf.io.parse_example(examples, read))}
 
-    # One traced function behind two names keeps one copy of the graph in the file.
-    shared = tf.function(score_columns, input_signature=[signature], autograph=False)
-    shared.get_concrete_function()
+    def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = make_features(tf.io.parse_example(examples, read))
+        return {feature_outputs[name]: x for name, x in features.items()}
+
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.track(transform_layer)
-    archive.add_endpoint("serving_default", shared)
-    archive.add_endpoint("predict", shared)
-    archive.add_endpoint(
-        "examples", score_examples, input_signature=[tf.TensorSpec([None], tf.string, name="examples")]
-    )
-    _write(archive, directory, extra_assets)
+    archive.track(transform)
+    columns = {name: tf.TensorSpec([None], dtypes[name], name=input_names[name]) for name in raw_feature_spec}
+    shared = tf.function(predict, input_signature=[columns], autograph=False)
+    shared.get_concrete_function()
+    for name in _COLUMN_SIGNATURES:
+        archive.add_endpoint(name, shared)
+    for function, examples in ((classify, "inputs"), (regress, "inputs"), (transform_features, "examples")):
+        archive.add_endpoint(function.__name__, function, [tf.TensorSpec([None], tf.string, name=examples)])
+
+    defaults = {input_names[name]: missing_value(dtype) for name, dtype in dtypes.items()}
+    with staged_saved_model(directory) as temporary:
+        archive.write_out(temporary, verbose=False)
+        complete_signatures(temporary, dict.fromkeys(_COLUMN_SIGNATURES, defaults), _METHODS)
+        _write_assets(os.path.join(temporary, "assets.extra"), extra_assets, reference)
 
 
-def _check_arguments(spec: FeatureSpec, numeric_columns: frozenset[str], extra_assets: Mapping[str, str]) -> None:
-    if not spec:
-        raise ValueError("raw_feature_spec names no column; a signature needs at least one.")
-    for name, feature in spec.items():
-        if not isinstance(feature, tf.io.VarLenFeature | tf.io.FixedLenFeature):
-            raise ValueError(f"Column {name!r}: needs VarLenFeature or FixedLenFeature; received {feature}.")
-        if feature.dtype not in (tf.string, tf.int64, tf.float32):
-            raise ValueError(f"Column {name!r}: dtype must be string, int64 or float32; received {feature.dtype.name}.")
-        if isinstance(feature, tf.io.FixedLenFeature) and list(feature.shape) not in ([], [1]):
-            raise ValueError(
-                f"Column {name!r}: needs one value a row, shape [] or [1]; received {list(feature.shape)}."
-            )
-    if unknown := sorted(numeric_columns - set(spec)):
-        raise ValueError(f"numeric_columns names {unknown}, which raw_feature_spec lacks; it has {sorted(spec)}.")
+def _check_asset_names(extra_assets: Mapping[str, str]) -> None:
     for name in extra_assets:
         if not name or name in (".", "..") or name != os.path.basename(name):
             raise ValueError(f"extra_assets needs plain file names, without a directory; received {name!r}.")
@@ -125,65 +154,11 @@ def _check_replaceable(directory: str) -> None:
         )
 
 
-def _signature_dtype(spec: tf.io.VarLenFeature | tf.io.FixedLenFeature, is_quantity: bool) -> tf.DType:
-    if spec.dtype == tf.int64:
-        return tf.float32 if is_quantity else tf.string
-    return spec.dtype
-
-
-def _to_raw(x: tf.Tensor, spec: tf.io.VarLenFeature | tf.io.FixedLenFeature) -> tf.Tensor | tf.SparseTensor:
-    """A signature's column [B] as the Transform graph takes it: sparse [B, 1], only values that are there, or dense."""
-    if spec.dtype == tf.int64:
-        values, is_present = _parse_integers(x) if x.dtype == tf.string else _round_integers(x)
-        absent: str | int | float = UNKNOWN_INTEGER
-    elif spec.dtype == tf.string:
-        values, is_present, absent = x, tf.not_equal(x, ""), ""
-    else:
-        values, is_present, absent = x, tf.logical_not(tf.math.is_nan(x)), float("nan")
-    if isinstance(spec, tf.io.FixedLenFeature):
-        default = absent if spec.default_value is None else np.ravel(spec.default_value)[0]
-        return tf.reshape(tf.where(is_present, values, tf.constant(default, spec.dtype)), [-1, *spec.shape])
-    indices = tf.pad(tf.where(is_present), [[0, 0], [0, 1]])
-    num_rows = tf.size(is_present, out_type=tf.int64)
-    return tf.SparseTensor(indices, tf.boolean_mask(values, is_present), tf.stack([num_rows, 1]))
-
-
-def _parse_integers(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """int64 [B] of decimal text ("39.0", as pandas writes it, too), UNKNOWN_INTEGER for other; and which rows have any.
-
-    tf.strings.to_number fails the whole batch on one bad or too large value: it only gets parts that are sure to fit.
-    """
-    text = tf.strings.strip(text)
-    is_integer = tf.strings.regex_full_match(text, r"[+-]?0*\d{1,19}(\.0*)?")
-    digits = tf.where(is_integer, tf.strings.regex_replace(text, r"^[+-]|\.0*$", ""), "0")
-    padded = tf.strings.join(["0" * 19, digits])
-    high = tf.strings.to_number(tf.strings.regex_replace(padded, r"^.*(\d{10})\d{9}$", r"\1"), tf.int64)
-    low = tf.strings.to_number(tf.strings.regex_replace(padded, r"^.*(\d{9})$", r"\1"), tf.int64)
-    high_limit, low_limit = divmod(tf.int64.max, 10**9)
-    fits = (high < high_limit) | (tf.equal(high, high_limit) & (low <= low_limit))
-    magnitude = tf.where(fits, high, 0) * 10**9 + low
-    values = tf.where(tf.strings.regex_full_match(text, "-.*"), -magnitude, magnitude)
-    return tf.where(is_integer & fits, values, UNKNOWN_INTEGER), tf.not_equal(text, "")
-
-
-def _round_integers(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """int64 [B] nearest to float32 [B], at most int64's limits; and which rows are finite."""
-    is_present = tf.math.is_finite(x)
-    rounded = tf.round(tf.where(is_present, x, 0.0))
-    return tf.cast(tf.clip_by_value(rounded, -_LARGEST_INTEGRAL_FLOAT, _LARGEST_INTEGRAL_FLOAT), tf.int64), is_present
-
-
-def _select_features(transformed: Mapping[str, tf.Tensor], names: Sequence[str]) -> dict[str, tf.Tensor]:
-    if unknown := sorted(set(names) - set(transformed)):
-        raise ValueError(f"The transform gives no feature {unknown}; it gives {sorted(transformed)}.")
-    return {name: tf.reshape(transformed[name], [-1]) for name in names}
-
-
-def _write(archive: keras.export.ExportArchive, directory: str, extra_assets: Mapping[str, str]) -> None:
-    with staged_saved_model(directory) as temporary:
-        archive.write_out(temporary, verbose=False)
-        if extra_assets:
-            tf.io.gfile.makedirs(os.path.join(temporary, "assets.extra"))
-        for name, text in extra_assets.items():
-            with tf.io.gfile.GFile(os.path.join(temporary, "assets.extra", name), "w") as file:
-                file.write(text)
+def _write_assets(directory: str, texts: Mapping[str, str], reference: Reference | None) -> None:
+    if texts or reference is not None:
+        tf.io.gfile.makedirs(directory)
+    for name, text in texts.items():
+        with tf.io.gfile.GFile(os.path.join(directory, name), "w") as file:
+            file.write(text)
+    if reference is not None:
+        reference.save(directory)
