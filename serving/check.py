@@ -1,7 +1,6 @@
-"""Runs a SavedModel's signatures the way TF Serving does: on made-up input to check them, or on rows to predict."""
+"""Runs a SavedModel's signatures the way TF Serving does: to check them, or on rows to predict."""
 
 import contextlib
-import dataclasses
 import difflib
 import numbers
 import os
@@ -11,68 +10,53 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from serving.check_cases import make_cases
+from serving.check_run import SignatureCheck, SignatureRun
+from serving.check_tools import TOOLS, Job, start_tools
 from serving.names import name_input
-from serving.samples import Batch, is_examples, make_batches
+from serving.reference import load_reference
+from serving.samples import Batch, is_examples
 from serving.session import SavedModelError, SessionModel, Signature, SignatureError, describe_error, find_saved_model
 
-_TOLERANCE = 1e-6
 
+def check_saved_model(path: str | os.PathLike[str], tools: Sequence[str] = TOOLS) -> list[SignatureCheck]:
+    """Runs every signature in a Session, by `tf.saved_model.load`, by `saved_model_cli run` and by tfx_bsl's RunInference.
 
-@dataclasses.dataclass(frozen=True)
-class SignatureCheck:
-    """What running one signature showed.
-
-    `inputs` is {name: dtype and shape}; `batches` says what was fed; `minimum` and `maximum` are over all probabilities
-    seen (NaN if none was); `problems` is empty if all is well.
-    """
-
-    signature: str
-    inputs: dict[str, str]
-    batches: tuple[str, ...]
-    minimum: float
-    maximum: float
-    problems: tuple[str, ...]
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether nothing was found wrong."""
-        return not self.problems
-
-
-def check_saved_model(path: str | os.PathLike[str]) -> list[SignatureCheck]:
-    """Runs every signature in a Session, on batches of 1 and 3 rows: all missing, some values, unknown text.
-
-    Checks that outputs are finite probabilities [B, 1]; that `predict` and `examples` agree with `serving_default`; and
-    that `tf.saved_model.load` gives the same numbers (1e-6).
+    Fed are batches of 1 and 3 rows (all missing, some values, unknown text), batches without some columns where they may
+    be absent, and the reference rows that `export_saved_model` stored. Outputs must be finite probabilities, the
+    reference's where there is one (1e-5), and the same (1e-6) for all signatures and programs.
 
     Args:
         path: a SavedModel, or a directory of numbered versions: the newest is checked.
+        tools: which of TOOLS to run, each in a process of its own; those that are not installed are left out.
 
     Raises:
         SavedModelNotFoundError: if there is none.
         SavedModelError: if it does not load or has no signature. One that fails to run has that among its `problems`.
     """
     directory = find_saved_model(path)
+    reference = load_reference(os.path.join(directory, "assets.extra"))
     with SessionModel(directory) as model:
         if not model.signatures:
             raise SavedModelError(f"{directory} has no signature to run. Export it with serving.export.")
-        batches = {name: make_batches(model, signature) for name, signature in model.signatures.items()}
-        problems: dict[str, list[str]] = {name: [] for name in batches}
-        outputs = {name: _run_batches(model, name, batches[name], problems[name]) for name in batches}
-        signatures = model.signatures
-    _compare_signatures(outputs, problems)
-    _compare_with_eager(directory, batches, outputs, problems)
-    return [
-        SignatureCheck(
-            signature=name,
-            inputs={key: f"{spec.dtype.name} {_format_shape(spec.shape)}" for key, spec in signature.inputs.items()},
-            batches=tuple(batches[name]),
-            minimum=min((float(np.min(x)) for x in outputs[name].values()), default=float("nan")),
-            maximum=max((float(np.max(x)) for x in outputs[name].values()), default=float("nan")),
-            problems=tuple(problems[name]),
-        )
-        for name, signature in signatures.items()
-    ]
+        runs = {name: SignatureRun(x, make_cases(model, x, reference)) for name, x in model.signatures.items()}
+        jobs = [
+            Job(name, case.label, case.inputs, is_examples(run.signature))
+            for name, run in runs.items()
+            for case in run.cases
+            if case.is_for_tools
+        ]
+        with start_tools(directory, jobs, tools) as running:
+            for run in runs.values():
+                run.run_in_session(model)
+            for name, run in runs.items():
+                if name != "serving_default" and "serving_default" in runs:
+                    run.compare_signatures(runs["serving_default"])
+            _run_eagerly(directory, runs)
+            for tool, answers in running.items():
+                for answer in answers.result():
+                    runs[answer.job.signature].compare(tool, answer.job.label, answer.outputs, answer.error)
+    return [run.summarise() for run in runs.values()]
 
 
 def predict_rows(
@@ -98,65 +82,26 @@ def predict_rows(
         inputs = _make_inputs(found, rows)
         if not rows:
             return []
-        return [float(x) for x in model.run(signature, inputs)[:, 0]]
+        outputs = model.run(signature, inputs)
+        if "outputs" not in outputs:
+            raise SignatureError(f"Signature {signature!r} has no output 'outputs'; it has {sorted(outputs)}.")
+        return [float(x) for x in outputs["outputs"][:, 0]]
 
 
-def _run_batches(
-    model: SessionModel, name: str, batches: dict[str, Batch], problems: list[str]
-) -> dict[str, np.ndarray]:
-    outputs = {}
-    for label, batch in batches.items():
-        try:
-            output = model.run(name, batch)
-        except SignatureError as error:
-            problems.append(f"{label}: {error}")
-            break  # the others would fail alike
-        num_rows = len(next(iter(batch.values())))
-        if output.shape != (num_rows, 1):
-            problems.append(f"{label}: outputs have shape {list(output.shape)}; expected [{num_rows}, 1].")
-        elif not np.all(np.isfinite(output)):
-            problems.append(f"{label}: outputs are not finite: {output[:, 0].tolist()}.")
-        elif np.any((output < 0) | (output > 1)):
-            problems.append(f"{label}: outputs are no probabilities: {output[:, 0].tolist()}. Apply a sigmoid.")
-        else:
-            outputs[label] = output
-    return outputs
-
-
-def _compare_signatures(outputs: dict[str, dict[str, np.ndarray]], problems: dict[str, list[str]]) -> None:
-    reference = outputs.get("serving_default", {})
-    for name in sorted({"predict", "examples"} & set(outputs)):
-        for label in sorted(set(outputs[name]) & set(reference)):
-            _compare(outputs[name][label], reference[label], f"{label}: differs from serving_default", problems[name])
-
-
-def _compare_with_eager(
-    directory: str,
-    batches: dict[str, dict[str, Batch]],
-    outputs: dict[str, dict[str, np.ndarray]],
-    problems: dict[str, list[str]],
-) -> None:
+def _run_eagerly(directory: str, runs: Mapping[str, SignatureRun]) -> None:
     with tf.device("CPU:0"):
         try:
             loaded = tf.saved_model.load(directory)
-            for name, by_label in outputs.items():
-                for label, output in by_label.items():
-                    inputs = {key: tf.constant(value) for key, value in batches[name][label].items()}
-                    eager = loaded.signatures[name](**inputs)["outputs"].numpy()
-                    _compare(eager, output, f"{label}: tf.saved_model.load differs from the Session", problems[name])
+            for name, run in runs.items():
+                for case in run.cases:
+                    # A restored function wants all its inputs.
+                    if case.label in run.outputs and set(case.inputs) == set(run.signature.inputs):
+                        inputs = {key: tf.constant(value) for key, value in case.inputs.items()}
+                        outputs = {key: x.numpy() for key, x in loaded.signatures[name](**inputs).items()}
+                        run.compare("tf.saved_model.load", case.label, outputs)
         except (tf.errors.OpError, RuntimeError, OSError, ValueError, TypeError) as error:
-            for found in problems.values():
-                found.append(f"tf.saved_model.load cannot run it: {describe_error(error)}")
-
-
-def _compare(a: np.ndarray, b: np.ndarray, what: str, problems: list[str]) -> None:
-    difference = float(np.max(np.abs(a - b)))
-    if not difference <= _TOLERANCE:
-        problems.append(f"{what} by {difference:.3g}; at most {_TOLERANCE:g} is allowed.")
-
-
-def _format_shape(shape: tf.TensorShape) -> str:
-    return "[?]" if shape.rank is None else f"[{', '.join('?' if n is None else str(n) for n in shape)}]"
+            for run in runs.values():
+                run.problems.append(f"tf.saved_model.load cannot run it: {describe_error(error)}")
 
 
 def _make_inputs(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> Batch:

@@ -7,7 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serving.check import SignatureCheck
 
 _PREDICT_EXAMPLES = """\
 examples:
@@ -43,8 +46,9 @@ def _make_parser() -> argparse.ArgumentParser:
     check = commands.add_parser(
         "check",
         parents=[shared],
-        help="run every signature on made-up rows; exit status 2 if one is wrong",
-        description="Runs every signature on made-up rows: all missing, some values, unknown text.",
+        help="run every signature by every program there is; exit status 2 if one is wrong",
+        description="Runs every signature in a Session, by saved_model_cli and by tfx_bsl's RunInference, on made-up rows and"
+        " on the rows whose Keras outputs are stored beside the model.",
     )
     check.set_defaults(command=_check)
     predict = commands.add_parser(
@@ -75,7 +79,9 @@ def _check(options: argparse.Namespace) -> int:
     for result in results:
         outcome = f"{len(result.problems)} problem{'s' if len(result.problems) > 1 else ''}"
         if result.is_ok:
-            outcome = f"ok: {len(result.batches)} batches, outputs {result.minimum:.4f} to {result.maximum:.4f}"
+            outcome = (
+                f"ok: {len(result.batches)} batches{_describe_probabilities(result)}; {_describe_programs(result)}"
+            )
         table.append((result.signature, _describe_inputs(result.inputs), outcome))
     widths = [max(len(row[column]) for row in table) for column in range(2)]
     for first, second, third in table:
@@ -103,6 +109,16 @@ def _predict(options: argparse.Namespace) -> int:
 def _tell_version(path: str, directory: str) -> None:
     if directory != path:
         sys.stderr.write(f"using {directory}\n")
+
+
+def _describe_probabilities(result: "SignatureCheck") -> str:
+    return "" if result.minimum != result.minimum else f", probabilities {result.minimum:.4f} to {result.maximum:.4f}"
+
+
+def _describe_programs(result: "SignatureCheck") -> str:
+    differences = [difference for difference in result.differences.values() if difference is not None]
+    off = f", at most {max(differences):.1g} off the Keras model" if differences else ", no reference outputs stored"
+    return f"run by {', '.join(result.differences)}{off}"
 
 
 def _describe_inputs(inputs: dict[str, str]) -> str:

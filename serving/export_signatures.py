@@ -7,7 +7,6 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 
-
 def complete_signatures(
     directory: str, defaults: Mapping[str, Mapping[str, tf.Tensor]], methods: Mapping[str, str]
 ) -> None:

@@ -4,13 +4,13 @@ import dataclasses
 import gzip
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from serving.export_columns import FeatureSpec
-from serving.names import name_inputs
+from serving.names import name_input, name_inputs
 
 _EXAMPLES, _OUTPUTS = "reference_examples.tfrecord.gz", "reference_outputs.npy.gz"
 
@@ -28,6 +28,24 @@ class Reference:
     examples: np.ndarray
     outputs: np.ndarray
     features: dict[str, np.ndarray]
+
+    def expect(self, outputs: Iterable[str]) -> dict[str, np.ndarray]:
+        """What the outputs of a signature must be, by their names; those that the reference does not know are left out."""
+        known = {
+            **self.features,
+            "outputs": self.outputs,
+            "scores": np.concatenate([1 - self.outputs, self.outputs], axis=1),
+        }
+        return {name: known[name] for name in outputs if name in known}
+
+    def to_columns(self, inputs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
+        """The rows as raw columns of a signature, [N] each."""
+        rows = [tf.train.Example.FromString(example).features.feature for example in self.examples]
+        cells = [{name_input(name): _value(feature) for name, feature in row.items()} for row in rows]
+        return {
+            name: np.array([_cast(row.get(name), spec.dtype) for row in cells], _numpy_dtype(spec.dtype))
+            for name, spec in inputs.items()
+        }
 
     def save(self, directory: str) -> None:
         """Writes two files into a directory that exists; the same rows give the same bytes."""
@@ -95,3 +113,19 @@ def compute_reference(
         outputs=outputs,
         features={names[name]: x.numpy().astype(np.int64) for name, x in features.items()},
     )
+
+
+def _value(feature: tf.train.Feature) -> bytes | float | int | None:
+    kind = feature.WhichOneof("kind")
+    values = getattr(feature, kind).value if kind else ()
+    return values[0] if values else None
+
+
+def _cast(value: bytes | float | int | None, dtype: tf.DType) -> bytes | float:
+    if dtype == tf.string:
+        return b"" if value is None else value if isinstance(value, bytes) else str(value).encode()
+    return float("nan") if value is None else float(value)
+
+
+def _numpy_dtype(dtype: tf.DType):
+    return object if dtype == tf.string else dtype.as_numpy_dtype

@@ -18,7 +18,7 @@ def make_batches(model: SessionModel, signature: Signature) -> dict[str, Batch]:
     A label that two signatures share stands for the same rows in both.
     """
     if is_examples(signature):
-        return _make_example_batches(read_example_features(model))
+        return _make_example_batches(next(iter(signature.inputs)), read_example_features(model))
     batches = {}
     for num_rows in (1, 3):
         batches[f"{num_rows} x all missing"] = {
@@ -35,9 +35,30 @@ def make_batches(model: SessionModel, signature: Signature) -> dict[str, Batch]:
     return batches
 
 
+def make_optional_batches(signature: Signature) -> dict[str, tuple[Batch, Batch]]:
+    """Batches without some inputs, each with the batch of all inputs that must give the same outputs.
+
+    Empty unless every input has a default.
+    """
+    if set(signature.defaults) != set(signature.inputs):
+        return {}
+    first = next(iter(signature.inputs))
+    missing = {name: _make_array(spec, [_MISSING[_kind(spec.dtype)]] * 3) for name, spec in signature.inputs.items()}
+    values = {first: _make_array(signature.inputs[first], _VALUES[_kind(signature.inputs[first].dtype)])}
+    empty = {name: x[:0] for name, x in missing.items()}
+    return {
+        "no column": ({}, {name: x[:1] for name, x in missing.items()}),
+        f"3 x only {first}": (values, missing | values),
+        f"3 x {first}, the others empty": (empty | values, missing | values),
+    }
+
+
 def is_examples(signature: Signature) -> bool:
     """Whether a signature takes serialized tf.Examples."""
-    return [(name, spec.dtype) for name, spec in signature.inputs.items()] == [("examples", tf.string)]
+    inputs = [(name, spec.dtype) for name, spec in signature.inputs.items()]
+    if signature.method_name in (tf.saved_model.CLASSIFY_METHOD_NAME, tf.saved_model.REGRESS_METHOD_NAME):
+        return [dtype for _, dtype in inputs] == [tf.string]
+    return inputs == [("examples", tf.string)]
 
 
 def read_example_features(model: SessionModel) -> dict[str, tuple[tf.DType, bool]]:
@@ -66,7 +87,7 @@ def _constant(node: tf.compat.v1.NodeDef) -> np.ndarray:
     return tf.make_ndarray(node.attr["value"].tensor)
 
 
-def _make_example_batches(features: dict[str, tuple[tf.DType, bool]]) -> dict[str, Batch]:
+def _make_example_batches(input_name: str, features: dict[str, tuple[tf.DType, bool]]) -> dict[str, Batch]:
     def serialize(row: int | None) -> bytes:
         example = tf.train.Example()
         for name, (dtype, is_required) in features.items():
@@ -76,7 +97,7 @@ def _make_example_batches(features: dict[str, tuple[tf.DType, bool]]) -> dict[st
         return example.SerializeToString()
 
     def pack(rows: list[int | None]) -> Batch:
-        return {"examples": np.array([serialize(row) for row in rows], object)}
+        return {input_name: np.array([serialize(row) for row in rows], object)}
 
     if any(is_required for _, is_required in features.values()):
         return {"1 x filled example": pack([0]), "3 x filled example": pack([0, 1, 2])}

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -31,12 +31,14 @@ class SignatureError(SavedModelError):
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """A signature: its inputs and, by output name, its graph's tensors."""
+    """A signature: its inputs, the names of its graph's tensors by input and output, and values of absent inputs."""
 
     name: str
+    method_name: str
     inputs: dict[str, tf.TensorSpec]
     input_tensors: dict[str, str]
     output_tensors: dict[str, str]
+    defaults: dict[str, np.ndarray]
 
 
 def find_saved_model(path: str | os.PathLike[str]) -> str:
@@ -88,12 +90,14 @@ class SessionModel:
         self.signatures = {
             name: Signature(
                 name=name,
+                method_name=definition.method_name,
                 inputs={
                     key: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype))
                     for key, info in sorted(definition.inputs.items())
                 },
                 input_tensors={key: info.name for key, info in definition.inputs.items()},
                 output_tensors={key: info.name for key, info in definition.outputs.items()},
+                defaults={key: tf.make_ndarray(proto) for key, proto in definition.defaults.items()},
             )
             for name, definition in sorted(self.meta_graph.signature_def.items())
             if not name.startswith("__")  # the loader's own, such as __saved_model_init_op
@@ -111,25 +115,29 @@ class SessionModel:
             raise SignatureError(f"{self._directory} has no signature {name!r}; it has {sorted(self.signatures)}.")
         return self.signatures[name]
 
-    def run(self, name: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Runs a signature on {input name: [B, ...]}; returns its output "outputs".
+    def fetch(self, feeds: Mapping[str, np.ndarray], tensors: Sequence[str]) -> list[np.ndarray]:
+        """Runs tensors of the graph by their names; TensorFlow's errors are passed on as they are."""
+        return self._session.run(list(tensors), dict(feeds))
+
+    def run(self, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs a signature on {input name: [B, ...]}; absent inputs get their defaults, as TF Serving feeds them.
+
+        Returns:
+            {output name: [B, ...]}.
 
         Raises:
-            SignatureError: if it has no such output, or fails; the message names it and, where known, the cure.
+            SignatureError: if it fails; the message names it and, where known, the cure.
         """
         signature = self.find_signature(name)
-        if "outputs" not in signature.output_tensors:
-            raise SignatureError(
-                f"Signature {name!r} has no output 'outputs'; it has {sorted(signature.output_tensors)}."
-            )
-        feeds = {signature.input_tensors[key]: value for key, value in inputs.items()}
+        feeds = {signature.input_tensors[key]: value for key, value in (signature.defaults | dict(inputs)).items()}
         try:
-            return self._session.run(signature.output_tensors["outputs"], feeds)
+            outputs = self.fetch(feeds, list(signature.output_tensors.values()))
         except tf.errors.OpError as error:
             # These two codes are what a variable or table that was saved without its value gives.
             is_untracked = isinstance(error, tf.errors.FailedPreconditionError | tf.errors.NotFoundError)
             cure = f" {_CURE}" if is_untracked else ""
             raise SignatureError(f"Signature {name!r} fails in a Session: {describe_error(error)}{cure}") from error
+        return dict(zip(signature.output_tensors, outputs, strict=True))
 
 
 def describe_error(error: Exception) -> str:
