@@ -24,7 +24,11 @@ UNIFORM_EVALUATOR = "UniformEvaluator"
 
 # What each of our nodes runs: a change of these files re-runs the node.
 _LIBRARY = ("keras_dimgrow", "components.transformed_data")
-_EXPORT = ("serving.export", "serving.files", "serving.names")
+_EXPORT = (
+    *("pipeline.training", "pipeline.model_card", "pipeline.reference_rows"),
+    *("serving.export", "serving.export_columns", "serving.export_signatures", "serving.files", "serving.names"),
+    *("serving.reference", "serving.transform_graph"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +110,7 @@ def create_pipeline(
     )
     nodes: list[BaseNode] = [example_gen, statistics_gen, schema_gen, validator, transform, search]
 
-    trainer = _trainer(config, transform, plan=search.outputs["best_hyperparameters"])
+    trainer = _trainer(config, locations, transform, plan=search.outputs["best_hyperparameters"])
     baseline = None
     if with_resolver:
         resolver = Resolver(
@@ -127,7 +131,7 @@ def create_pipeline(
     nodes += [trainer, evaluator, pusher]
 
     if config.compare_with_uniform:
-        uniform_trainer = _trainer(config, transform, plan=None).with_id(UNIFORM_TRAINER)
+        uniform_trainer = _trainer(config, locations, transform, plan=None).with_id(UNIFORM_TRAINER)
         nodes += [uniform_trainer, _evaluator(config, example_gen, uniform_trainer, None).with_id(UNIFORM_EVALUATOR)]
     return Pipeline(pipeline_name=config.name, pipeline_root=locations.artifacts, components=nodes, **pipeline_options)
 
@@ -143,7 +147,7 @@ def _example_gen(config: PipelineConfig, locations: Locations):
     return kind(input_base=locations.data, input_config=example_gen_pb2.Input(splits=[files]), output_config=output)
 
 
-def _trainer(config: PipelineConfig, transform, plan):
+def _trainer(config: PipelineConfig, locations: Locations, transform, plan):
     custom_config = {
         "label": config.data.label,
         "training": dict(config.training),
@@ -152,7 +156,12 @@ def _trainer(config: PipelineConfig, transform, plan):
         "seed": config.seed,
         "numeric_columns": [*config.features.integer, *config.features.numeric],
         "uniform_dimension": config.uniform_dimension,
-        "code_version": hash_modules(*_LIBRARY, "pipeline.training", *_EXPORT),
+        "raw_data": {
+            "directory": locations.data,
+            "data_format": locations.data_format,
+            "pattern": locations.data_pattern,
+        },
+        "code_version": hash_modules(*_LIBRARY, *_EXPORT),
     }
     return tfx_components.Trainer(
         run_fn="pipeline.training.run_fn",
@@ -178,7 +187,7 @@ def _evaluator(config: PipelineConfig, example_gen, trainer, baseline):
         tfma.MetricConfig(class_name="ExampleCount"),
     ]
     eval_config = tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(signature_name="examples", label_key=config.data.label)],
+        model_specs=[tfma.ModelSpec(signature_name="regress", label_key=config.data.label)],
         slicing_specs=[tfma.SlicingSpec()],
         metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
     )

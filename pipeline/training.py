@@ -1,6 +1,7 @@
 """run_fn: what the stock TFX Trainer runs; trains the plan that DimSearch found, and exports it."""
 
 import json
+import logging
 import os
 
 import tensorflow as tf
@@ -8,7 +9,15 @@ import tensorflow_transform as tft
 
 from components.transformed_data import fields_of, read_split
 from keras_dimgrow import EmbeddingPlan, ModelConfig, TrainingConfig, retrain
+from pipeline.model_card import write_model_card
+from pipeline.reference_rows import read_reference_rows
 from serving.export import export_saved_model
+from serving.reference import compute_reference
+from serving.transform_graph import TransformGraph
+
+_LOG = logging.getLogger(__name__)
+# As many as warm-up records at most; they and their outputs take some 100 kB beside the model.
+NUM_REFERENCE_ROWS = 1000
 
 
 def run_fn(fn_args) -> None:
@@ -16,11 +25,12 @@ def run_fn(fn_args) -> None:
 
     `fn_args.hyperparameters` is the EmbeddingPlan that DimSearch found; without it every field gets
     `custom_config["uniform_dimension"]` dimensions. `fn_args.model_run_dir` gets the Keras model
-    (`model.keras`) and what was measured on the eval split (`metrics.json`).
+    (`model.keras`) and what was measured on the eval split (`metrics.json`). The export carries the plan, a model card,
+    and outputs of the Keras model on raw rows, for `python -m serving check`.
 
     Args:
-        fn_args: `custom_config` has the keys label, training, model, batch_size, seed, numeric_columns and
-            uniform_dimension.
+        fn_args: `custom_config` has the keys label, training, model, batch_size, seed, numeric_columns,
+            uniform_dimension and raw_data (the arguments directory, data_format and pattern of `read_reference_rows`).
     """
     tf.config.experimental.enable_op_determinism()
     custom = fn_args.custom_config
@@ -33,9 +43,10 @@ def run_fn(fn_args) -> None:
         plan = EmbeddingPlan.uniform(fields, custom["uniform_dimension"])
 
     train_files, eval_files = (_expand(patterns) for patterns in (fn_args.train_files, fn_args.eval_files))
+    train_data = read_split(train_files, fields, label, batch_size, shuffle_seed=seed)
     result = retrain(
         plan,
-        read_split(train_files, fields, label, batch_size, shuffle_seed=seed),
+        train_data,
         read_split(eval_files, fields, label, max(batch_size, 4096)),
         config=TrainingConfig.from_dict(custom["training"]),
         model_config=ModelConfig.from_dict(custom["model"]),
@@ -43,15 +54,36 @@ def run_fn(fn_args) -> None:
     )
     raw_feature_spec = tft_output.raw_feature_spec()
     raw_feature_spec.pop(label, None)
-    plan_json = json.dumps(plan.to_dict(), indent=2, sort_keys=True)
+    feature_names = [field.name for field in plan.kept_fields]
+    rows = read_reference_rows(**custom["raw_data"], spec=raw_feature_spec, num_rows=NUM_REFERENCE_ROWS)
+    reference = None
+    if rows:
+        # By the whole Transform graph, and eagerly: what the export, which does neither, is checked by.
+        whole = tft_output.transform_features_layer()
+        reference = compute_reference(result.model, whole, raw_feature_spec, feature_names, rows)
+    else:
+        _LOG.warning("no raw rows in %s: the export gets no reference outputs", custom["raw_data"]["directory"])
+    assert result.validation is not None  # there is an eval split
+    card = write_model_card(
+        label,
+        plan,
+        result.validation,
+        num_train_rows=int(train_data.cardinality()) * batch_size,
+        num_epochs=result.num_epochs,
+        num_reference_rows=len(rows),
+        settings={
+            name: json.dumps(custom[name], sort_keys=True) for name in ("model", "training", "batch_size", "seed")
+        },
+    )
     export_saved_model(
         result.model,
-        tft_output.transform_features_layer(),
+        TransformGraph(tft_output.transform_savedmodel_dir, feature_names),
         raw_feature_spec,
-        [field.name for field in plan.kept_fields],
+        feature_names,
         fn_args.serving_model_dir,
         numeric_columns=custom["numeric_columns"],
-        extra_assets={"plan.json": plan_json},
+        extra_assets={"plan.json": json.dumps(plan.to_dict(), indent=2, sort_keys=True), "model_card.md": card},
+        reference=reference,
     )
     tf.io.gfile.makedirs(fn_args.model_run_dir)
     result.model.save(os.path.join(fn_args.model_run_dir, "model.keras"))

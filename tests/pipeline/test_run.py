@@ -138,14 +138,27 @@ def test_serving_check_accepts_the_exported_model(small_run, tmp_path):
     result = run_command("serving", "check", small_run.summary["saved_model"], directory=tmp_path)
 
     assert result.returncode == 0, result.stdout + result.stderr
-    for signature in ("serving_default", "predict", "examples"):
-        assert signature in result.stdout
+    for signature in ("serving_default", "predict", "classify", "regress", "transform_features"):
+        assert re.search(rf"{signature} .* ok: .*Session, tf.saved_model.load, saved_model_cli", result.stdout)
+    assert result.stdout.count("off the Keras model") == 5
+    assert result.stdout.count("RunInference") == 3
 
 
-def test_the_exported_model_carries_its_plan(small_run):
+def test_the_exported_model_carries_its_plan_and_a_model_card(small_run):
     assets = Path(small_run.summary["saved_model"], "assets.extra", "plan.json")
 
     assert EmbeddingPlan.load(str(assets)).dimensions == small_run.summary["plan"]
+    card = assets.with_name("model_card.md").read_text()
+    assert "probability of `bought`" in card
+    assert all(f"| {name} |" in card for name in small_run.summary["plan"])
+    assert f"| {small_run.summary['parameters']:,} |" in card
+
+
+def test_the_exported_model_holds_the_vocabularies_of_its_fields_only(small_run):
+    vocabularies = {path.name for path in Path(small_run.summary["saved_model"], "assets").iterdir()}
+
+    kept = {re.sub(r"\W", "_", name) for name, dimension in small_run.summary["plan"].items() if dimension}
+    assert {name.split("_", 1)[1] for name in vocabularies} == kept
 
 
 def test_the_report_is_one_page_without_external_links(small_run):
