@@ -12,6 +12,8 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from serving.export import export_saved_model
+from serving.reference import Reference, compute_reference
+from serving.transform_graph import TransformGraph
 
 # A hyphen and a space: names that are no Python identifiers must survive as signature inputs.
 RAW_FEATURE_SPEC = {
@@ -33,11 +35,14 @@ ROWS = [
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """An export, and the model and Transform layer it was made of."""
+    """An export, and the model, Transform layer and Transform SavedModel it was made of; `rows` are its reference's."""
 
     model: keras.Model
     transform_layer: tf.Module
+    transform_directory: str
     directory: str
+    reference: Reference
+    rows: list[dict]
 
     def expect(self, rows: list[dict]) -> np.ndarray:
         """Probabilities [B] of typed rows, by Keras: absent columns are missing."""
@@ -94,19 +99,38 @@ def exported(tmp_path_factory) -> Exported:
     with beam.Pipeline(runner="FnApiRunner") as pipeline, tft_beam.Context(temp_dir=str(directory / "beam")):
         transform = (pipeline | beam.Create(rows), metadata) | tft_beam.AnalyzeDataset(preprocess)
         transform | tft_beam.WriteTransformFn(str(directory / "transform"))
-    layer = tft.TFTransformOutput(str(directory / "transform")).transform_features_layer()
+    tft_output = tft.TFTransformOutput(str(directory / "transform"))
+    layer, transform_directory = tft_output.transform_features_layer(), tft_output.transform_savedmodel_dir
     model = build_model(list(RAW_FEATURE_SPEC))
     target = str(directory / "versions" / "7")
+    rows = make_rows(1000)
+    examples = [serialize(row) for row in rows]
+    reference = compute_reference(model, layer, RAW_FEATURE_SPEC, list(RAW_FEATURE_SPEC), examples)
     export_saved_model(
         model,
-        layer,
+        TransformGraph(transform_directory, list(RAW_FEATURE_SPEC)),
         RAW_FEATURE_SPEC,
         list(RAW_FEATURE_SPEC),
         target,
         numeric_columns=NUMERIC_COLUMNS,
         extra_assets={"plan.json": "{}"},
+        reference=reference,
     )
-    return Exported(model, layer, target)
+    return Exported(model, layer, transform_directory, target, reference, rows)
+
+
+def make_rows(num_rows: int) -> list[dict]:
+    """Rows of known and unknown values, each column missing in some of them."""
+    rng = np.random.default_rng(0)
+    choices: dict[str, list] = {name: [row[name] for row in ROWS if name in row] for name in RAW_FEATURE_SPEC}
+    choices["work-class"] += ["", "never seen", "sch\u00f6n"]
+    choices["Region code"] += [8, -(2**62)]
+    choices["age"] += [18, 2**20]
+    choices["income"] += [float("inf"), 0.0]
+    return [
+        {name: values[rng.integers(len(values))] for name, values in choices.items() if rng.random() < 0.8}
+        for _ in range(num_rows)
+    ]
 
 
 def _without_defaults() -> dict:

@@ -1,34 +1,81 @@
 """check_saved_model and predict_rows: what they find, and what they say when something is wrong."""
 
+import dataclasses
 import re
 import shutil
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.check import check_saved_model, predict_rows
 from serving.samples import read_example_features
 from serving.session import SavedModelError, SavedModelNotFoundError, SessionModel, SignatureError, find_saved_model
-from tests.serving.conftest import RAW_FEATURE_SPEC, ROWS, serialize
+from tests.serving.conftest import RAW_FEATURE_SPEC
+
+IN_PROCESS = {"Session", "tf.saved_model.load"}
 
 
-def test_every_signature_of_an_export_passes(exported):
+def test_every_signature_of_an_export_passes_by_every_program(exported):
     results = {result.signature: result for result in check_saved_model(exported.directory)}
-    assert set(results) == {"examples", "predict", "serving_default"}
-    assert all(result.is_ok for result in results.values())
+    assert [problem for result in results.values() for problem in result.problems] == []
+    by_columns, by_examples = IN_PROCESS | {"saved_model_cli"}, IN_PROCESS | {"saved_model_cli", "RunInference"}
+    assert {name: set(result.differences) for name, result in results.items()} == {
+        **dict.fromkeys(["predict", "serving_default"], by_columns),
+        **dict.fromkeys(["classify", "regress", "transform_features"], by_examples),
+    }
+    assert all(0 <= x <= 1e-5 for result in results.values() for x in result.differences.values())
+    assert all("1000 reference rows" in result.batches for result in results.values())
+    assert {"no column", "3 x only Region_code", "3 x Region_code, the others empty"} < set(results["predict"].batches)
     assert results["predict"].inputs["age"] == "float32 [?]"
     assert results["predict"].inputs["Region_code"] == "string [?]"
     assert {"1 x unknown text", "3 x all missing", "3 x some values"} < set(results["predict"].batches)
     assert 0 < results["predict"].minimum < results["predict"].maximum < 1
 
 
-def test_examples_and_raw_columns_agree(exported):
-    with SessionModel(exported.directory) as model:
-        serialized = np.array([serialize(row) for row in ROWS], object)
-        from_examples = model.run("examples", {"examples": serialized})[:, 0]
-    np.testing.assert_allclose(from_examples, predict_rows(exported.directory, ROWS), atol=1e-6)
+def test_other_numbers_than_the_reference_are_found_by_each_program(exported, tmp_path):
+    directory = shutil.copytree(exported.directory, tmp_path / "model")
+    wrong = exported.reference.outputs.copy()
+    wrong[17] += 2e-5
+    dataclasses.replace(exported.reference, outputs=wrong).save(directory / "assets.extra")
+    results = {result.signature: result for result in check_saved_model(directory, tools=[])}
+    assert results["transform_features"].is_ok
+    for name in ("predict", "serving_default", "classify", "regress"):
+        assert results[name].problems == tuple(
+            f"1000 reference rows: {program} differs from the Keras model by 2e-05; at most 1e-05 is allowed."
+            for program in ("Session", "tf.saved_model.load")
+        )
+
+
+def test_other_ids_than_the_reference_are_found(exported, tmp_path):
+    directory = shutil.copytree(exported.directory, tmp_path / "model")
+    ids = exported.reference.features["age"].copy()
+    ids[-1] += 1
+    features = exported.reference.features | {"age": ids}
+    dataclasses.replace(exported.reference, features=features).save(directory / "assets.extra")
+    faulty = [result.signature for result in check_saved_model(directory, tools=[]) if not result.is_ok]
+    assert faulty == ["transform_features"]
+
+
+def test_defaults_that_are_no_missing_values_are_found(exported, tmp_path):
+    directory = shutil.copytree(exported.directory, tmp_path / "model")
+    saved_model = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    saved_model.meta_graphs[0].signature_def["predict"].defaults["age"].float_val[:] = [39.0]
+    (directory / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+    results = {result.signature: result for result in check_saved_model(directory, tools=[])}
+    assert any(
+        problem.startswith("3 x only Region_code: differs from the same rows with missing values in all columns by")
+        for problem in results["predict"].problems
+    )
+
+
+def test_a_reference_of_two_lengths_is_rejected(exported, tmp_path):
+    directory = shutil.copytree(exported.directory, tmp_path / "model")
+    with tf.io.TFRecordWriter(str(directory / "assets.extra" / "reference_examples.tfrecord.gz"), "GZIP") as writer:
+        writer.write(b"")
+    with pytest.raises(ValueError, match=r"reference_examples.tfrecord.gz has 1 rows, reference_outputs.npy.gz 1000"):
+        check_saved_model(directory)
 
 
 def test_the_features_of_examples_are_read_from_the_graph(exported):
@@ -42,7 +89,7 @@ def test_required_features_of_examples_are_filled(tmp_path):
         parsed = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([1], tf.float32)})
         return {"outputs": tf.sigmoid(parsed["x"])}
 
-    (result,) = check_saved_model(_save(tmp_path, serve, tf.TensorSpec([None], tf.string, name="examples")))
+    (result,) = check_saved_model(_save(tmp_path, serve, tf.TensorSpec([None], tf.string, name="examples")), tools=[])
     assert result.is_ok
     assert result.batches == ("1 x filled example", "3 x filled example")
 
@@ -58,7 +105,7 @@ def test_required_features_of_examples_are_filled(tmp_path):
 )
 def test_wrong_outputs_are_problems(tmp_path, outputs_of, message):
     directory = _save(tmp_path, lambda x: {"outputs": outputs_of(x)}, tf.TensorSpec([None], tf.float32, name="x"))
-    (result,) = check_saved_model(directory)
+    (result,) = check_saved_model(directory, tools=[])
     assert not result.is_ok
     assert re.search(message, "\n".join(result.problems))
 
@@ -75,6 +122,7 @@ def test_a_model_that_only_python_can_run_is_named_with_the_cure(tmp_path):
     assert "Signature 'predict' fails in a Session" in result.problems[0]
     assert "Could not find variable" in result.problems[0]
     assert "ExportArchive" in result.problems[0]
+    assert re.search(r"^3 x some values: saved_model_cli fails: .*Could not find variable", result.problems[-1], re.M)
 
 
 def test_signatures_that_disagree_are_found(tmp_path):
@@ -84,7 +132,7 @@ def test_signatures_that_disagree_are_found(tmp_path):
     module.third = tf.function(lambda x: {"outputs": tf.fill([tf.size(x), 1], 0.3)}, input_signature=[spec])
     signatures = {"serving_default": module.half, "predict": module.third}
     tf.saved_model.save(module, str(tmp_path), signatures=signatures)
-    predict, serving_default = check_saved_model(tmp_path)
+    predict, serving_default = check_saved_model(tmp_path, tools=[])
     assert serving_default.is_ok
     assert "1 x all missing: differs from serving_default by 0.2; at most 1e-06 is allowed." in predict.problems
 
@@ -114,11 +162,12 @@ def test_a_broken_file_is_no_stack_of_tensorflow_errors(tmp_path):
 
 def test_signatures_are_named_when_one_is_not_there(exported):
     with pytest.raises(
-        SignatureError, match=r"no signature 'classify'; it has \['examples', 'predict', 'serving_default'\]"
+        SignatureError,
+        match=r"no signature 'examples'; it has \['classify', 'predict', 'regress', 'serving_default', 'trans",
     ):
-        predict_rows(exported.directory, [{}], "classify")
-    with pytest.raises(SignatureError, match=r"serialized tf\.Examples"):
         predict_rows(exported.directory, [{}], "examples")
+    with pytest.raises(SignatureError, match=r"serialized tf\.Examples"):
+        predict_rows(exported.directory, [{}], "regress")
 
 
 @pytest.mark.parametrize(

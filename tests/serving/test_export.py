@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from serving.check import predict_rows
-from serving.export import UNKNOWN_INTEGER, export_saved_model
+from serving.export import export_saved_model
+from serving.export_columns import UNKNOWN_INTEGER
 from tests.serving.conftest import LARGEST_INTEGER, NUMERIC_COLUMNS, RAW_FEATURE_SPEC, ROWS, build_model
 
 
@@ -68,6 +69,8 @@ def test_assets_extra_is_written_and_nothing_else_is_left(exported):
     with open(os.path.join(exported.directory, "assets.extra", "plan.json"), encoding="utf-8") as file:
         assert file.read() == "{}"
     assert os.listdir(os.path.dirname(exported.directory)) == ["7"]
+    files = {"plan.json", "reference_examples.tfrecord.gz", "reference_outputs.npy.gz"}
+    assert set(os.listdir(os.path.join(exported.directory, "assets.extra"))) == files
 
 
 def test_a_required_column_without_default_is_fed_its_stand_in(tmp_path):
@@ -151,7 +154,7 @@ def test_a_model_that_gives_no_single_probability_is_rejected(tmp_path):
 def _export(directory, **changes) -> None:
     arguments = {
         "model": build_model(["age"]),
-        "transform_layer": CountValues(),
+        "transform": CountValues(),
         "raw_feature_spec": RAW_FEATURE_SPEC,
         "feature_names": ["age"],
         "numeric_columns": [] if "raw_feature_spec" in changes else NUMERIC_COLUMNS,

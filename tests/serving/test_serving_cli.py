@@ -43,12 +43,15 @@ def test_an_export_passes_the_check_without_our_packages(exported):
     assert done.stderr == f"using {exported.directory}\n"
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "signature",
-        "examples",
+        "classify",
         "predict",
+        "regress",
         "serving_default",
+        "transform_features",
     ]
     assert "5 columns: 2 float32 [?], 3 string [?]" in done.stdout
-    assert done.stdout.count("ok: ") == 3
+    assert done.stdout.count("ok: ") == 5
+    assert done.stdout.count("off the Keras model") == 5
 
 
 def test_tensorflows_own_tool_runs_an_export(exported):
@@ -101,7 +104,7 @@ def test_a_failed_check_is_status_2_and_lists_the_problems(capsys, monkeypatch, 
     import serving.check
 
     result = serving.check.SignatureCheck(
-        "predict", {"x": "float32 [?]"}, ("1 x all missing",), 0.0, 0.0, ("it is wrong",)
+        "predict", {"x": "float32 [?]"}, ("1 x all missing",), 0.0, 0.0, {}, ("it is wrong",)
     )
     monkeypatch.setattr(serving.check, "check_saved_model", lambda path: [result])
     assert main(["check", exported.directory]) == 2
