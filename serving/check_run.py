@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from serving.check_cases import Case
 from serving.check_outputs import Outputs, find_faults, measure_difference, read_probabilities
-from serving.session import SessionModel, Signature, SignatureError
+from serving.session import SessionModel, Signature, SignatureError, describe_error
 
 SESSION = "Session"
 TOLERANCE, REFERENCE_TOLERANCE = 1e-6, 1e-5
@@ -70,7 +70,7 @@ class SignatureRun:
     def compare(self, program: str, label: str, outputs: Outputs, error: str = "") -> None:
         """Compares a program's outputs of a case with the reference, else with the Session's; or notes its error."""
         if error:
-            self.problems.append(f"{label}: {program} fails: {error}")
+            self.problems.append(f"{label}: {program} fails: {describe_error(error)}")
             return
         (case,) = (case for case in self.cases if case.label == label)
         self._differences.setdefault(program, None)

@@ -140,8 +140,8 @@ class SessionModel:
         return dict(zip(signature.output_tensors, outputs, strict=True))
 
 
-def describe_error(error: Exception) -> str:
-    """The line of an error that says what is wrong; TensorFlow's begin with headings and graph node names."""
+def describe_error(error: Exception | str) -> str:
+    """The line of an error, or of its text, that says what is wrong; TensorFlow's begin with headings and node names."""
     message = error.message if isinstance(error, tf.errors.OpError) else str(error)
     lines = [re.sub(r"\{\{.*?\}\}", "", line).strip() for line in message.splitlines()]
     told = [line for line in lines if line and line != "Graph execution error:"]
