@@ -46,7 +46,10 @@ def make_cases(model: SessionModel, signature: Signature, reference: Reference |
         rows: Batch = dict.fromkeys(signature.inputs, reference.examples)
     else:
         rows = reference.to_columns(signature.inputs)
-    label, expected = f"{len(reference.examples)} reference rows", reference.expect(signature.output_tensors)
+    label, expected = (
+        f"{len(reference.examples)} reference rows",
+        reference.expect(signature.name, signature.output_tensors),
+    )
     return [*cases, Case(label, rows, len(reference.examples), expected, is_for_tools=True)]
 
 

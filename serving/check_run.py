@@ -56,7 +56,7 @@ class SignatureRun:
         for case in self.cases:
             try:
                 outputs = model.run(self.signature.name, case.inputs)
-                faults = find_faults(self.signature, outputs, case.num_rows)
+                faults = find_faults(outputs, case.num_rows)
                 if not faults and case.equivalent is not None:
                     self._compare_equivalent(case, outputs, model.run(self.signature.name, case.equivalent))
             except SignatureError as error:

@@ -86,7 +86,13 @@ def export_saved_model(
 
     input_names, feature_outputs = name_inputs(raw_feature_spec), name_inputs(feature_names)
     dtypes = {name: signature_dtype(spec, name in numeric_columns) for name, spec in raw_feature_spec.items()}
-    read = {name: raw_feature_spec[name] for name in getattr(transform, "columns", raw_feature_spec)}
+    read_columns = getattr(transform, "columns", raw_feature_spec)
+    if unknown := sorted(set(read_columns) - set(raw_feature_spec)):
+        raise ValueError(
+            f"The features depend on columns {unknown}, which raw_feature_spec lacks; it has {sorted(raw_feature_spec)}."
+            " A feature must not depend on the label, which nobody knows when the model is asked."
+        )
+    read = {name: raw_feature_spec[name] for name in read_columns}
 
     # Traced once, and called by every signature: the file holds, and a server loads, one copy.
     @functools.partial(tf.function, input_signature=[raw_specs(read)], autograph=False)

@@ -29,13 +29,10 @@ class Reference:
     outputs: np.ndarray
     features: dict[str, np.ndarray]
 
-    def expect(self, outputs: Iterable[str]) -> dict[str, np.ndarray]:
-        """What the outputs of a signature must be, by their names; those that the reference does not know are left out."""
-        known = {
-            **self.features,
-            "outputs": self.outputs,
-            "scores": np.concatenate([1 - self.outputs, self.outputs], axis=1),
-        }
+    def expect(self, signature: str, outputs: Iterable[str]) -> dict[str, np.ndarray]:
+        """What outputs of a signature must be, by their names; those that the reference does not know are left out."""
+        probabilities = {"outputs": self.outputs, "scores": np.concatenate([1 - self.outputs, self.outputs], axis=1)}
+        known = self.features if signature == "transform_features" else probabilities
         return {name: known[name] for name in outputs if name in known}
 
     def to_columns(self, inputs: Mapping[str, tf.TensorSpec]) -> dict[str, np.ndarray]:

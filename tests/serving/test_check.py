@@ -17,14 +17,12 @@ from tests.serving.conftest import RAW_FEATURE_SPEC
 IN_PROCESS = {"Session", "tf.saved_model.load"}
 
 
-def test_every_signature_of_an_export_passes_by_every_program(exported):
-    results = {result.signature: result for result in check_saved_model(exported.directory)}
+def test_every_signature_of_an_export_passes(exported):
+    # The programs with a process of their own run in test_serving_cli.
+    results = {result.signature: result for result in check_saved_model(exported.directory, tools=[])}
+    assert set(results) == {"classify", "predict", "regress", "serving_default", "transform_features"}
     assert [problem for result in results.values() for problem in result.problems] == []
-    by_columns, by_examples = IN_PROCESS | {"saved_model_cli"}, IN_PROCESS | {"saved_model_cli", "RunInference"}
-    assert {name: set(result.differences) for name, result in results.items()} == {
-        **dict.fromkeys(["predict", "serving_default"], by_columns),
-        **dict.fromkeys(["classify", "regress", "transform_features"], by_examples),
-    }
+    assert all(set(result.differences) == IN_PROCESS for result in results.values())
     assert all(0 <= x <= 1e-5 for result in results.values() for x in result.differences.values())
     assert all("1000 reference rows" in result.batches for result in results.values())
     assert {"no column", "3 x only Region_code", "3 x Region_code, the others empty"} < set(results["predict"].batches)

@@ -52,6 +52,8 @@ def test_an_export_passes_the_check_without_our_packages(exported):
     assert "5 columns: 2 float32 [?], 3 string [?]" in done.stdout
     assert done.stdout.count("ok: ") == 5
     assert done.stdout.count("off the Keras model") == 5
+    assert done.stdout.count("run by Session, tf.saved_model.load, saved_model_cli") == 5
+    assert done.stdout.count("RunInference") == 3
 
 
 def test_tensorflows_own_tool_runs_an_export(exported):

@@ -56,6 +56,14 @@ def test_the_check_passes_with_fewer_columns(kept_only):
     assert [result.problems for result in check_saved_model(kept_only[0], tools=[])] == [()] * 5
 
 
+def test_features_of_columns_that_nobody_sends_are_rejected(exported, tmp_path):
+    spec = {name: RAW_FEATURE_SPEC[name] for name in RAW_FEATURE_SPEC if name != "income"}
+    graph = TransformGraph(exported.transform_directory, KEPT)
+    with pytest.raises(ValueError, match=r"depend on columns \['income'\], which raw_feature_spec lacks"):
+        export_saved_model(build_model(KEPT), graph, spec, KEPT, tmp_path / "model")
+    assert os.listdir(tmp_path) == []
+
+
 def test_features_and_directories_that_are_not_there_are_named(exported):
     with pytest.raises(ValueError, match=r"no feature \['nothing'\]; it gives \['Region code', 'age', "):
         TransformGraph(exported.transform_directory, ["age", "nothing"])
