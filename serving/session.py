@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -104,6 +104,10 @@ class SessionModel:
 
     def __exit__(self, *exc_info) -> None:
         self._session.close()
+
+    def fetch(self, feeds: Mapping[str, np.ndarray], tensors: Sequence[str]) -> list[np.ndarray]:
+        """Runs tensors of the graph by their names; TensorFlow's errors are passed on as they are."""
+        return self._session.run(list(tensors), dict(feeds))
 
     def find_signature(self, name: str) -> Signature:
         """The signature of a name; raises SignatureError naming those there are."""
