@@ -84,10 +84,12 @@ class ServingClient:
         for start in range(0, len(rows), size):
             batch = {name: column[start : start + size] for name, column in columns.items()}
             parts.append(self._predict_batch(signature, batch))
-        names = found.outputs
-        if len(names) == 1:  # which REST leaves unnamed
-            parts = [dict(zip(names, part.values(), strict=True)) for part in parts]
-        return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty([0]) for name in names}
+        if len(found.outputs) == 1:  # which REST leaves unnamed
+            parts = [dict(zip(found.outputs, part.values(), strict=True)) for part in parts]
+        return {
+            name: np.concatenate([part[name].astype(dtype) for part in parts]) if parts else np.empty([0], dtype)
+            for name, dtype in found.outputs.items()
+        }
 
     def read_status(self) -> dict[str, Any]:
         """{"model_version_status": [{"version", "state", "status"}, ...]}, as the REST API gives it."""

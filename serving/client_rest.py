@@ -41,7 +41,7 @@ class RestTransport:
         body = json.dumps({"signature_name": signature, "inputs": inputs}).encode()
         outputs = self._call("POST", f"{_make_path(choice)}:predict", body)["outputs"]
         named = outputs if isinstance(outputs, dict) else {"": outputs}
-        return {name: np.array(value) for name, value in named.items()}
+        return {name: _read_output(value) for name, value in named.items()}
 
     def read_status(self, choice: ModelChoice) -> dict[str, Any]:
         """The states of versions."""
@@ -108,3 +108,17 @@ def _write_bytes(cell: bytes) -> str | dict[str, str]:
         return cell.decode()
     except UnicodeDecodeError:
         return {"b64": base64.b64encode(cell).decode()}
+
+
+def _read_output(value: Any) -> np.ndarray:
+    leaf = value
+    while isinstance(leaf, list) and leaf:
+        leaf = leaf[0]
+    # Python's own bytes: NumPy's would lose zero bytes at the end.
+    return np.array(_read_text(value), object) if isinstance(leaf, str | dict) else np.array(value)
+
+
+def _read_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_read_text(item) for item in value]
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) else value.encode()

@@ -37,11 +37,11 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class RemoteSignature:
-    """A signature of a model on a server."""
+    """A signature of a model on a server; `outputs` is {name: dtype}."""
 
     name: str
     inputs: dict[str, Input]
-    outputs: tuple[str, ...]
+    outputs: dict[str, np.dtype]
 
 
 def read_signatures(metadata: Mapping[str, Any]) -> dict[str, RemoteSignature]:
@@ -51,7 +51,10 @@ def read_signatures(metadata: Mapping[str, Any]) -> dict[str, RemoteSignature]:
         name: RemoteSignature(
             name=name,
             inputs={key: _read_input(key, info, definition) for key, info in sorted(definition["inputs"].items())},
-            outputs=tuple(sorted(definition["outputs"])),
+            outputs={
+                key: np.dtype(_DTYPES.get(info["dtype"], np.object_))
+                for key, info in sorted(definition["outputs"].items())
+            },
         )
         for name, definition in sorted(definitions.items())
         if not name.startswith("__")  # the loader's own, such as __saved_model_init_op

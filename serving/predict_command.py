@@ -61,7 +61,7 @@ def _run_file(options: argparse.Namespace, rows: list[dict[str, Any]]) -> list[d
 def _ask_server(options: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     with quiet_tensorflow(options.debug), connect(options) as client:
         outputs = client.predict(rows, options.signature)
-    return [{name: _to_json(output[row]) for name, output in outputs.items()} for row in range(len(rows))]
+    return [{name: _to_json(output[row : row + 1]) for name, output in outputs.items()} for row in range(len(rows))]
 
 
 def _to_json(cell: Any) -> Any:
