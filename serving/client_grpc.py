@@ -35,6 +35,7 @@ class GrpcTransport:
             options=[
                 ("grpc.max_receive_message_length", -1),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.enable_http_proxy", 0),  # as over REST: model servers are asked directly
                 ("grpc.enable_retries", 0),  # the client's own are the only ones
                 # gRPC waits between connections by itself; longer than the client's back-off would void its attempts.
                 ("grpc.initial_reconnect_backoff_ms", 100),

@@ -12,7 +12,7 @@ class LocalServerConfig:
     Args:
         path: a SavedModel, or a directory of numbered versions.
         model_name: the name that requests give.
-        host: the address to listen on; the default is reachable from this machine only.
+        host: the name or IPv4 address to listen on; the default is reachable from this machine only.
         port: of gRPC; 0 takes a free one.
         rest_port: of the REST API; 0 takes a free one.
         num_versions: how many of the newest versions are served.
@@ -45,5 +45,7 @@ class LocalServerConfig:
         for name in ("num_versions", "poll_seconds", "max_message_bytes", "max_concurrent_requests"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0; received {getattr(self, name)}.")
+        if not self.host or ":" in self.host:
+            raise ValueError(f"host must be a name or an IPv4 address, without a port; received {self.host!r}.")
         if not self.model_name or set(self.model_name) & set("/:"):
             raise ValueError(f"model_name must be text without '/' and ':'; received {self.model_name!r}.")

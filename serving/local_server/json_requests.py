@@ -152,7 +152,7 @@ def _fill_feature(name: str, feature: tf.train.Feature, items: list) -> None:
     if all(isinstance(item, str) or is_base64(item) for item in items):
         feature.bytes_list.value.extend(read_array(items, tf.string).tolist())
     elif all(isinstance(item, bool | int) and item in _INT64 for item in items):
-        feature.int64_list.value.extend(items)
+        feature.int64_list.value.extend(int(item) for item in items)  # true is 1
     elif all(isinstance(item, float) for item in items):
         feature.float_list.value.extend(read_array(items, tf.float32).tolist())
     else:

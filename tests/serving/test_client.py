@@ -20,7 +20,6 @@ from serving.client_errors import (
 )
 from serving.client_options import ClientOptions, ModelChoice
 from serving.session import SessionModel
-from tests.serving.conftest import ROWS
 from tests.serving.servers import IS_REAL, find_free_port, run_server
 from tests.serving.small_models import expect_scores, save_small_model
 
@@ -50,13 +49,6 @@ def test_rows_are_predicted_by_the_version_or_label_asked_for(url, choice, bias)
     with ServingClient(url, ModelChoice(name="small", **choice)) as client:
         outputs = client.predict(SMALL_ROWS)
     np.testing.assert_allclose(outputs["outputs"][:, 0], expect_scores(SMALL_ROWS, bias), atol=1e-6)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_an_export_answers_raw_rows_as_keras_does(exported, scheme):
-    with run_server(exported.directory) as server, ServingClient(_find_url(server, scheme)) as client:
-        outputs = client.predict([*ROWS, {}, {"Region_code": 7, "age": "39"}])["outputs"][:, 0]
-    np.testing.assert_allclose(outputs, exported.expect([*ROWS, {}, {"Region code": 7, "age": 39}]), atol=1e-5)
 
 
 @pytest.mark.parametrize(

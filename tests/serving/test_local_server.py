@@ -159,6 +159,7 @@ def test_a_taken_port_is_named(models):
         ({"rest_port": 70_000}, "rest_port must be 0"),
         ({"num_versions": 0}, "num_versions must be > 0; received 0"),
         ({"poll_seconds": 0}, "poll_seconds must be > 0"),
+        ({"host": "::1"}, "host must be a name or an IPv4 address"),
         ({"model_name": "a/b"}, "model_name must be text without"),
     ],
 )
@@ -169,12 +170,13 @@ def test_wrong_settings_are_named(changes, message):
 
 def test_the_command_serves_says_what_it_is_and_stops_on_sigterm(models, capsys):
     command = [sys.executable, "-m", "serving", "local", str(models), "--port", "0", "--rest-port", "0"]
+    command += ["--host", "127.0.0.2"]
     environment = {"PATH": "/nowhere", "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
         try:
             lines = [run.stdout.readline() for _ in range(3)]
             assert lines[0] == "development stand-in for TensorFlow Serving, not for production\n"
-            urls = [re.search(r"(grpc|http)://127.0.0.1:\d+", line)[0] for line in lines[1:]]
+            urls = [re.search(r"(grpc|http)://127.0.0.2:\d+", line)[0] for line in lines[1:]]
             for url in urls:
                 assert main(["status", "--url", url]) == 0
                 assert '"AVAILABLE"' in capsys.readouterr().out
@@ -183,6 +185,7 @@ def test_the_command_serves_says_what_it_is_and_stops_on_sigterm(models, capsys)
             rest, errors = run.communicate(timeout=30)
     assert run.returncode == 0, errors
     assert "stopping" in rest
+    assert "warning: 127.0.0.2 may be reached from other machines" in errors
 
 
 def test_help_says_that_it_is_not_for_production(capsys):
