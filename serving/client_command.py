@@ -42,18 +42,17 @@ def add_server_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--attempts", type=int, default=4, help="while the server is unavailable (default: %(default)s)"
     )
-    parser.add_argument("--batch-rows", type=int, default=1024, help="the most of one request (default: %(default)s)")
 
 
-def connect(options: argparse.Namespace) -> "ServingClient":
-    """The client that a command's options ask for."""
+def connect(options: argparse.Namespace, **changes: int) -> "ServingClient":
+    """The client that a command's options ask for; `changes` are further ClientOptions."""
     from serving.client import ServingClient
     from serving.client_options import ClientOptions, ModelChoice
 
     return ServingClient(
         options.url,
         ModelChoice(name=options.model, version=options.version, label=options.label),
-        ClientOptions(timeout_s=options.timeout, num_attempts=options.attempts, batch_rows=options.batch_rows),
+        ClientOptions(timeout_s=options.timeout, num_attempts=options.attempts, **changes),
     )
 
 

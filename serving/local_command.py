@@ -86,6 +86,8 @@ def _serve(options: argparse.Namespace) -> int:
     with server:
         kind = f"{binary}, listening on all addresses" if binary else STAND_IN
         sys.stdout.write(f"{kind}\ngRPC {server.grpc_url}\nREST {server.rest_url}/v1/models/{config.model_name}\n")
+        if isinstance(server, LocalServer):
+            sys.stdout.write(f"versions {server.versions.numbers} of {options.path}\n")
         sys.stdout.flush()
         if options.host not in ("127.0.0.1", "localhost"):
             sys.stderr.write(f"warning: {options.host} may be reached from other machines, without TLS or passwords\n")

@@ -35,6 +35,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     server = predict.add_argument_group("asking a server instead of a file")
     server.add_argument("--url", help="grpc://host:port or http://host:port")
     add_server_options(server)
+    server.add_argument("--batch-rows", type=int, default=1024, help="the most of one request (default: %(default)s)")
     predict.set_defaults(command=_predict)
 
 
@@ -59,7 +60,7 @@ def _run_file(options: argparse.Namespace, rows: list[dict[str, Any]]) -> list[d
 
 
 def _ask_server(options: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    with quiet_tensorflow(options.debug), connect(options) as client:
+    with quiet_tensorflow(options.debug), connect(options, batch_rows=options.batch_rows) as client:
         outputs = client.predict(rows, options.signature)
     return [{name: _to_json(output[row : row + 1]) for name, output in outputs.items()} for row in range(len(rows))]
 

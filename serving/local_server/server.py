@@ -7,7 +7,7 @@ import threading
 from serving.local_server.config import LocalServerConfig
 from serving.local_server.grpc_services import make_grpc_server
 from serving.local_server.limits import RequestLimit
-from serving.local_server.rest import make_rest_server
+from serving.local_server.rest_server import make_rest_server
 from serving.local_server.versions import ModelVersions
 
 _LOG = logging.getLogger(__name__)

@@ -2,7 +2,10 @@
 
 import base64
 import http.client
+import json
 import re
+import socket
+import struct
 import urllib.request
 
 import numpy as np
@@ -162,3 +165,26 @@ def test_what_the_stand_in_cannot_read_is_refused_in_json(server, verb, path, he
     assert response.status == status
     assert b'"error"' in response.read()
     connection.close()
+
+
+def test_a_connection_outlives_a_refused_request(server):
+    connection = http.client.HTTPConnection(server.rest_url.removeprefix("http://"), timeout=10)
+    statuses = []
+    for body in (b"{", json.dumps({"instances": ROWS}).encode()):
+        connection.request("POST", PREDICT, body)
+        response = connection.getresponse()
+        response.read()
+        statuses.append(response.status)
+    connection.close()
+    assert statuses == [400, 200]
+
+
+def test_a_client_that_hangs_up_in_the_middle_disturbs_nobody(server, capfd):
+    host, port = server.rest_url.removeprefix("http://").split(":")
+    for start in (b"", b"POST", b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nContent-Length: 100\r\n\r\n{"):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(start)
+            # A reset instead of an orderly end: what the server writes then fails.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert send(server, PREDICT, {"instances": ROWS})[0] == 200
+    assert "Traceback" not in capfd.readouterr().err

@@ -174,9 +174,10 @@ def test_the_command_serves_says_what_it_is_and_stops_on_sigterm(models, capsys)
     environment = {"PATH": "/nowhere", "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
         try:
-            lines = [run.stdout.readline() for _ in range(3)]
+            lines = [run.stdout.readline() for _ in range(4)]
             assert lines[0] == "development stand-in for TensorFlow Serving, not for production\n"
-            urls = [re.search(r"(grpc|http)://127.0.0.2:\d+", line)[0] for line in lines[1:]]
+            urls = [re.search(r"(grpc|http)://127.0.0.2:\d+", line)[0] for line in lines[1:3]]
+            assert lines[3] == f"versions [1] of {models}\n"
             for url in urls:
                 assert main(["status", "--url", url]) == 0
                 assert '"AVAILABLE"' in capsys.readouterr().out
