@@ -105,15 +105,15 @@ class SessionModel:
     def __exit__(self, *exc_info) -> None:
         self._session.close()
 
-    def fetch(self, feeds: Mapping[str, np.ndarray], tensors: Sequence[str]) -> list[np.ndarray]:
-        """Runs tensors of the graph by their names; TensorFlow's errors are passed on as they are."""
-        return self._session.run(list(tensors), dict(feeds))
-
     def find_signature(self, name: str) -> Signature:
         """The signature of a name; raises SignatureError naming those there are."""
         if name not in self.signatures:
             raise SignatureError(f"{self._directory} has no signature {name!r}; it has {sorted(self.signatures)}.")
         return self.signatures[name]
+
+    def fetch(self, feeds: Mapping[str, np.ndarray], tensors: Sequence[str]) -> list[np.ndarray]:
+        """Runs tensors of the graph by their names; TensorFlow's errors are passed on as they are."""
+        return self._session.run(list(tensors), dict(feeds))
 
     def run(self, name: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Runs a signature on {input name: [B, ...]}; returns its output "outputs".
