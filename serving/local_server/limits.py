@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 
 import grpc
@@ -43,6 +42,5 @@ class RequestLimit:
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Waits for requests in progress; returns whether none is left."""
-        end = time.monotonic() + timeout_s
         with self._changed:
-            return self._changed.wait_for(lambda: self._num_running == 0, max(0.0, end - time.monotonic()))
+            return self._changed.wait_for(lambda: self._num_running == 0, timeout_s)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import model_pb2
 
 from serving.local_server.errors import RequestError, invalid
-from serving.session import SavedModelError, SavedModelNotFoundError, SessionModel, find_saved_model
+from serving.session import SavedModelError, SessionModel, find_saved_model
 
 _LOG = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class ModelVersions:
             self._states[number] = ("LOADING", "")
         try:
             model = SessionModel(directory)
-        except (SavedModelError, SavedModelNotFoundError) as error:
+        except SavedModelError as error:
             _LOG.error("version %s of model %s was not loaded: %s", number, self.name, error)
             with self._lock:
                 self._states[number] = ("END", str(error))

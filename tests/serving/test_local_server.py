@@ -213,7 +213,9 @@ def test_the_real_server_gets_the_same_settings(models, tmp_path, path):
 import pathlib, shutil, signal, sys, time
 (config,) = [x.partition("=")[2] for x in sys.argv if x.startswith("--model_config_file=")]
 shutil.copy(config, {str(tmp_path / "config")!r})
-pathlib.Path({str(tmp_path / "arguments")!r}).write_text("\\n".join(sys.argv[1:]))
+written = pathlib.Path({str(tmp_path / "written")!r})
+written.write_text("\\n".join(sys.argv[1:]))
+written.rename({str(tmp_path / "arguments")!r})
 time.sleep(60)
 """,
     )
