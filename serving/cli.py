@@ -1,23 +1,15 @@
-"""`python -m serving check|predict`: runs a SavedModel's signatures as TF Serving would."""
+"""`python -m serving`: each subcommand is a module of its own, with a function `add_commands(commands)`."""
 
 import argparse
-import collections
-import contextlib
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
 
-if TYPE_CHECKING:
-    from serving.check import SignatureCheck
+from serving import check_command, client_command, local_command, predict_command
+from serving.command_line import describe_failure
 
-_PREDICT_EXAMPLES = """\
-examples:
-  python -m serving predict runs/adult/serving_model --json '{"age": 39}'
-  python -m serving predict runs/adult/serving_model --json @rows.json
-  cat rows.json | python -m serving predict runs/adult/serving_model --json -
-"""
+# In the order of --help. Such a module imports TensorFlow inside its commands only, so that --help is quick.
+_MODULES = (check_command, predict_command, client_command, local_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,142 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        sys.stderr.write(f"error: {_first_lines(error)}\n")
+        sys.stderr.write(f"error: {describe_failure(error)}\n")
         return 2
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serving", description="Runs a SavedModel's signatures as TF Serving would."
+        prog="python -m serving", description="Checks, serves and asks SavedModels for TensorFlow Serving."
     )
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("path", help="a SavedModel, or a directory of numbered versions (the newest is used)")
-    shared.add_argument("--debug", action="store_true", help="show stack traces and TensorFlow's own messages")
-    commands = parser.add_subparsers(required=True, metavar="{check,predict}")
-    check = commands.add_parser(
-        "check",
-        parents=[shared],
-        help="run every signature by every program there is; exit status 2 if one is wrong",
-        description="Runs every signature in a Session, by saved_model_cli and by tfx_bsl's RunInference, on made-up rows and"
-        " on the rows whose Keras outputs are stored beside the model.",
-    )
-    check.set_defaults(command=_check)
-    predict = commands.add_parser(
-        "predict",
-        parents=[shared],
-        help="predict rows given as JSON",
-        description='Predicts rows; prints {"outputs": probability} for each. Columns left out or null are missing.',
-        epilog=_PREDICT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    predict.add_argument(
-        "--json", required=True, metavar="ROWS", help="an object or a list of objects; @FILE reads a file, - stdin"
-    )
-    predict.add_argument("--signature", default="predict", help="a signature of raw columns (default: %(default)s)")
-    predict.set_defaults(command=_predict)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in _MODULES:
+        module.add_commands(commands)
     return parser
-
-
-def _check(options: argparse.Namespace) -> int:
-    with _quiet_tensorflow(options.debug):
-        from serving.check import check_saved_model
-        from serving.session import find_saved_model
-
-        directory = find_saved_model(options.path)
-        results = check_saved_model(directory)
-    _tell_version(options.path, directory)
-    table = [("signature", "inputs", "result")]
-    for result in results:
-        outcome = f"{len(result.problems)} problem{'s' if len(result.problems) > 1 else ''}"
-        if result.is_ok:
-            outcome = (
-                f"ok: {len(result.batches)} batches{_describe_probabilities(result)}; {_describe_programs(result)}"
-            )
-        table.append((result.signature, _describe_inputs(result.inputs), outcome))
-    widths = [max(len(row[column]) for row in table) for column in range(2)]
-    for first, second, third in table:
-        sys.stdout.write(f"{first:<{widths[0]}}  {second:<{widths[1]}}  {third}\n")
-    for result in results:
-        for problem in result.problems:
-            sys.stdout.write(f"{result.signature}: {problem}\n")
-    return 0 if all(result.is_ok for result in results) else 2
-
-
-def _predict(options: argparse.Namespace) -> int:
-    rows = _read_rows(options.json)
-    with _quiet_tensorflow(options.debug):
-        from serving.check import predict_rows
-        from serving.session import find_saved_model
-
-        directory = find_saved_model(options.path)
-        outputs = predict_rows(directory, rows, options.signature)
-    _tell_version(options.path, directory)
-    for output in outputs:
-        sys.stdout.write(json.dumps({"outputs": output}) + "\n")
-    return 0
-
-
-def _tell_version(path: str, directory: str) -> None:
-    if directory != path:
-        sys.stderr.write(f"using {directory}\n")
-
-
-def _describe_probabilities(result: "SignatureCheck") -> str:
-    return "" if result.minimum != result.minimum else f", probabilities {result.minimum:.4f} to {result.maximum:.4f}"
-
-
-def _describe_programs(result: "SignatureCheck") -> str:
-    differences = [difference for difference in result.differences.values() if difference is not None]
-    off = f", at most {max(differences):.1g} off the Keras model" if differences else ", no reference outputs stored"
-    return f"run by {', '.join(result.differences)}{off}"
-
-
-def _describe_inputs(inputs: dict[str, str]) -> str:
-    if len(inputs) == 1:
-        return ", ".join(f"{name}: {kind}" for name, kind in inputs.items())
-    counts = collections.Counter(inputs.values())
-    return f"{len(inputs)} columns: " + ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-
-
-def _read_rows(argument: str) -> list[dict[str, Any]]:
-    if argument == "-":
-        text, source = sys.stdin.read(), "stdin"
-    elif argument.startswith("@"):
-        with open(argument[1:], encoding="utf-8") as file:
-            text, source = file.read(), argument[1:]
-    else:
-        text, source = argument, "--json"
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source} is no JSON: {error}. Write an object, {{...}}, or a list of objects.") from error
-    rows = rows if isinstance(rows, list) else [rows]
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise ValueError(f"{source}: row {index} must be an object, {{column: value}}; received {row!r}.")
-    return rows
-
-
-def _first_lines(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    known = (ValueError, OSError)
-    is_ours = isinstance(error, known) or type(error).__module__.startswith("serving.")
-    return "\n".join(([] if is_ours and lines else [f"{type(error).__name__}:"]) + lines[:2])
-
-
-@contextlib.contextmanager
-def _quiet_tensorflow(is_debug: bool) -> Iterator[None]:
-    """Discards stderr, C++'s too: TF_CPP_MIN_LOG_LEVEL does not hold for what TensorFlow says while it starts."""
-    if is_debug:
-        yield
-        return
-    sys.stderr.flush()
-    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 2)
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)

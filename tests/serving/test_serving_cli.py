@@ -1,4 +1,4 @@
-"""`python -m serving`, and other programs that run an export without this repository's packages."""
+"""`python -m serving`, and other programs that run or serve an export without this repository's packages."""
 
 import io
 import json
@@ -7,10 +7,25 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serving.cli import main
-from tests.serving.conftest import ROWS
+from serving.client import ServingClient
+from serving.client_errors import ColumnError
+from tests.serving.conftest import LARGEST_INTEGER, RAW_FEATURE_SPEC, ROWS
+from tests.serving.servers import run_server
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.floats(),
+    st.integers(),
+    st.text(max_size=9),
+    st.sampled_from(["-0", "+7", "7.", "1e9", "9" * 400, "x" * 100_000, 10**400, LARGEST_INTEGER + 1, -1e300]),
+)
 
 _WITHOUT_OURS = """
 import sys
@@ -116,3 +131,39 @@ def test_a_failed_check_is_status_2_and_lists_the_problems(capsys, monkeypatch, 
 def test_debug_shows_the_stack(exported):
     with pytest.raises(FileNotFoundError, match="No such directory"):
         main(["check", "/nowhere", "--debug"])
+
+
+@pytest.fixture(scope="module")
+def server(exported):
+    with run_server(exported.directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def clients(server):
+    with ServingClient(server.grpc_url) as over_grpc, ServingClient(server.rest_url) as over_rest:
+        yield over_grpc, over_rest
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "rest"])
+def test_a_server_of_an_export_predicts_what_keras_does(exported, server, capsys, protocol):
+    url = server.grpc_url if protocol == "grpc" else server.rest_url
+    rows = [*ROWS, {}, {"Region_code": 7, "age": "39"}]
+    assert main(["predict", "--url", url, "--json", json.dumps(rows)]) == 0
+    outputs = [json.loads(line)["outputs"] for line in capsys.readouterr().out.splitlines()]
+    expected = exported.expect([*ROWS, {}, {"Region code": 7, "age": 39}])
+    assert outputs == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(row=st.dictionaries(st.sampled_from([*RAW_FEATURE_SPEC, "agee"]), VALUES))
+def test_any_row_is_predicted_or_refused_by_a_server_of_an_export(exported, clients, row):
+    answers = []
+    for client in clients:
+        try:
+            answers.append(float(client.predict([row])["outputs"][0, 0]))
+        except ColumnError:
+            answers.append(None)
+    assert answers[0] == answers[1]
+    assert answers[0] is None or 0 < answers[0] < 1
+    np.testing.assert_allclose(clients[0].predict(ROWS)["outputs"][:, 0], exported.expect(ROWS), atol=1e-5)
