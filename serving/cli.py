@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from serving import configure_command, deploy_commands
+
 _PREDICT_EXAMPLES = """\
 examples:
   python -m serving predict runs/adult/serving_model --json '{"age": 39}'
@@ -39,7 +41,7 @@ def _make_parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("path", help="a SavedModel, or a directory of numbered versions (the newest is used)")
     shared.add_argument("--debug", action="store_true", help="show stack traces and TensorFlow's own messages")
-    commands = parser.add_subparsers(required=True, metavar="{check,predict}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check = commands.add_parser(
         "check",
         parents=[shared],
@@ -60,6 +62,8 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--signature", default="predict", help="a signature of raw columns (default: %(default)s)")
     predict.set_defaults(command=_predict)
+    for module in (deploy_commands, configure_command):
+        module.add_commands(commands)
     return parser
 
 
