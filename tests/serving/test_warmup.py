@@ -26,8 +26,12 @@ def model(exported, tmp_path):
 def test_every_signature_is_asked_with_every_batch_size(exported, logs):
     asked = {}
     for log in logs:
-        request = log.predict_log.request
-        size = next(iter(request.inputs.values())).tensor_shape.dim[0].size
+        kind = log.WhichOneof("log_type")
+        request = getattr(log, kind).request
+        if kind == "predict_log":
+            (size,) = {tensor.tensor_shape.dim[0].size for tensor in request.inputs.values()}
+        else:
+            size = len(request.input.example_list.examples)
         asked.setdefault(request.model_spec.signature_name, set()).add(size)
     saved = tf.saved_model.load(exported.directory)
     assert asked == {name: {1, 3} for name in saved.signatures}
