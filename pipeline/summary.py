@@ -140,7 +140,9 @@ def _tell_infra_validation(config: PipelineConfig, validator: _Node | None) -> s
     if validator is None:
         return decide_infra_validation(config.serving.infra_validation).reason
     is_blessed = validator.outputs["blessing"].custom_properties["blessed"].int_value == 1
-    outcome = "loaded it and answered" if is_blessed else "failed on it, so it was not pushed: see the log"
+    outcome = (
+        "loaded it and answered" if is_blessed else "did not start or failed on it, so it was not pushed: see the log"
+    )
     return f"InfraValidator: TF Serving {config.serving.image_tag} {outcome}"
 
 

@@ -25,7 +25,6 @@ def make_warmup_logs(
     *,
     num_records: int = 100,
     batch_sizes: Sequence[int] = BATCH_SIZES,
-    model_name: str = "model",
 ) -> list[prediction_log_pb2.PredictionLog]:
     """Requests to every signature of a SavedModel, made of real rows.
 
@@ -37,7 +36,6 @@ def make_warmup_logs(
             missing values. All columns of a signature are filled, as batching in the server needs it.
         num_records: how many to make, at most 1000; at least one for each signature and batch size is best.
         batch_sizes: rows a request.
-        model_name: stands in the records; TF Serving does not look at it.
 
     Raises:
         ValueError: without rows, if no row has a column of the model, or if num_records is not from 1 to 1000.
@@ -57,7 +55,7 @@ def make_warmup_logs(
             )
         kinds = itertools.cycle([(s, size) for size in batch_sizes for s in model.signatures.values()])
         return [
-            _make_log(signature, list(itertools.islice(endless, size)), features, model_name)
+            _make_log(signature, list(itertools.islice(endless, size)), features)
             for signature, size in itertools.islice(kinds, num_records)
         ]
 
@@ -74,7 +72,7 @@ def rows_of_examples(serialized: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _make_log(
-    signature: Signature, rows: list[Row], features: Mapping[str, tf.DType], model_name: str
+    signature: Signature, rows: list[Row], features: Mapping[str, tf.DType]
 ) -> prediction_log_pb2.PredictionLog:
     log = prediction_log_pb2.PredictionLog()
     if features and set(signature.inputs) in ({"examples"}, {"inputs"}):
@@ -85,7 +83,7 @@ def _make_log(
         for name, spec in signature.inputs.items():
             values = [_cast(row.get(columns.get(name, name)), spec.dtype, name) for row in rows]
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values, spec.dtype))
-    request.model_spec.name = model_name
+    request.model_spec.name = "model"  # TF Serving does not look at it
     request.model_spec.signature_name = signature.name
     return log
 

@@ -5,6 +5,7 @@ import json
 import threading
 
 import pytest
+from ml_metadata.proto import metadata_store_pb2
 from tfx.proto import infra_validator_pb2
 from tfx.utils import proto_utils
 
@@ -13,6 +14,8 @@ from pipeline.config import load_config
 from pipeline.dag import EXAMPLES_SIGNATURE, Locations, create_pipeline
 from pipeline.errors import UserError
 from pipeline.infra_validation import decide_infra_validation, find_docker_problem, find_kubernetes_problem
+from pipeline.summary import _Node, _tell_infra_validation
+from serving.configure import SERVING_VERSION
 
 NO_DOCKER, NO_KUBERNETES = "no Docker daemon answers at the default socket", "this is no pod of Kubeflow Pipelines"
 
@@ -102,6 +105,20 @@ def test_infra_validator_gates_the_pusher(platform):
     assert serving.WhichOneof("serving_platform") == {"docker": "local_docker"}.get(platform, platform)
     assert list(request.tensorflow_serving.signature_names) == [EXAMPLES_SIGNATURE]
     assert request.num_examples == 1
+
+
+@pytest.mark.parametrize(("blessed", "outcome"), [(1, "loaded it and answered"), (0, "so it was not pushed")])
+def test_the_summary_tells_how_infra_validator_went(blessed, outcome):
+    blessing = metadata_store_pb2.Artifact()
+    blessing.custom_properties["blessed"].int_value = blessed
+    told = _tell_infra_validation(load_config("adult"), _Node(1.0, {"blessing": blessing}))
+    assert told.startswith(f"InfraValidator: TF Serving {SERVING_VERSION} ")
+    assert outcome in told
+
+
+def test_the_summary_tells_why_there_was_none(machine):
+    machine(docker=False, kubernetes=False)
+    assert NO_DOCKER in _tell_infra_validation(load_config("adult"), None)
 
 
 def test_the_pusher_gets_what_the_configuration_says():

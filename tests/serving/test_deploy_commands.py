@@ -33,10 +33,11 @@ def test_the_commands_are_listed_without_tensorflow():
 def test_a_model_is_published_with_warm_up_records_then_rolled_back_and_forward(exported, tmp_path, capsys):
     base, rows = tmp_path / "served", tmp_path / "rows.json"
     rows.write_text(json.dumps(ROWS))
-    for version in (1, 2, 3):
-        arguments = ("publish", exported.directory, base, "--version", version, "--keep", 2)
-        status, out, err = run(capsys, *arguments, "--json", f"@{rows}", "--records", 8)
-        assert (status, err) == (0, "")
+    for version in (1, 2):
+        assert run(capsys, "publish", exported.directory, base, "--version", version)[0] == 0
+    arguments = ("publish", exported.directory, base, "--version", 3, "--keep", 2)
+    status, out, err = run(capsys, *arguments, "--json", f"@{rows}", "--records", 8)
+    assert (status, err) == (0, "")
     assert out == f"published {base}/3; versions 2, 3\n"
     assert len(read_warmup(base / "3")) == 8
 
@@ -53,10 +54,9 @@ def test_the_newest_version_of_a_directory_is_what_is_published(exported, tmp_pa
     assert read_warmup(tmp_path / "served" / "1") == []
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_records_are_made_of_tf_examples_and_replayed(exported, tmp_path, capsys, suffix):
-    model, file = shutil.copytree(exported.directory, tmp_path / "model"), f"{tmp_path}/rows.tfrecord{suffix}"
-    with tf.io.TFRecordWriter(file, "GZIP" if suffix else "") as writer:
+def test_records_are_made_of_tf_examples_and_replayed(exported, tmp_path, capsys):
+    model, file = shutil.copytree(exported.directory, tmp_path / "model"), f"{tmp_path}/rows.tfrecord.gz"
+    with tf.io.TFRecordWriter(file, "GZIP") as writer:
         for row in ROWS:
             writer.write(serialize(row))
     status, out, err = run(capsys, "warmup", model, "--examples", file, "--records", 6)
