@@ -12,6 +12,7 @@ import yaml
 from pipeline.config_values import Section, apply_override, did_you_mean, parse_yaml, set_key
 from pipeline.errors import UserError
 from pipeline.search_config import SearchConfig
+from pipeline.serving_config import ServingConfig
 from serving.names import name_inputs
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class PipelineConfig(Section):
 
     Args:
         name: the pipeline's name: lower case letters, digits and hyphens, a letter first (what Vertex AI accepts).
-        data, features, split, search, evaluation: see their classes.
+        data, features, split, search, evaluation, serving: see their classes.
         training: settings of keras_dimgrow's TrainingConfig, as a plain mapping; see `make_library_configs`.
         model: the same for ModelConfig.
         batch_size: rows per training step, in the search and in the trainings.
@@ -152,6 +153,7 @@ class PipelineConfig(Section):
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     batch_size: int = 1024
     evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
     compare_with_uniform: bool = True
     uniform_dimension: int = 16
     seed: int = 0

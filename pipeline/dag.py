@@ -11,16 +11,21 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2, transform_pb2
+from tfx.proto import example_gen_pb2, trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
 from components import DimSearch
 from pipeline.code_version import hash_modules
 from pipeline.config import PipelineConfig
+from pipeline.infra_validation import make_infra_validator
+from pipeline.pusher import Pusher
 
 # Node ids: the names of the plan's nodes are their classes'; these are the ones of the uniform model beside it.
 UNIFORM_TRAINER = "UniformTrainer"
 UNIFORM_EVALUATOR = "UniformEvaluator"
+
+# The exported signature that takes serialized tf.Examples and gives probabilities [B, 1].
+EXAMPLES_SIGNATURE = "regress"
 
 # What each of our nodes runs: a change of these files re-runs the node.
 _LIBRARY = ("keras_dimgrow", "components.transformed_data")
@@ -29,6 +34,7 @@ _EXPORT = (
     *("serving.export", "serving.export_columns", "serving.export_signatures", "serving.files", "serving.names"),
     *("serving.reference", "serving.transform_graph"),
 )
+_PUSH = ("pipeline.pusher", "serving.files", "serving.versions", "serving.warmup", "serving.warmup_requests")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +70,20 @@ class Locations:
 
 
 def create_pipeline(
-    config: PipelineConfig, locations: Locations, *, with_resolver: bool = True, **pipeline_options
+    config: PipelineConfig,
+    locations: Locations,
+    *,
+    with_resolver: bool = True,
+    infra_platform: str | None = None,
+    **pipeline_options,
 ) -> Pipeline:
-    """Data -> Transform -> DimSearch -> Trainer -> Evaluator -> Pusher, and a uniform model beside it.
+    """Data -> Transform -> DimSearch -> Trainer -> Evaluator (-> InfraValidator) -> Pusher, and a uniform model beside it.
 
     Args:
         config: the configuration.
         locations: where it reads and writes.
         with_resolver: compare with the latest blessed model. False where the runner cannot resolve (open-source Kubeflow).
+        infra_platform: where InfraValidator runs the model, docker or kubernetes; None: it is left out.
         pipeline_options: more arguments of `tfx.orchestration.pipeline.Pipeline`.
     """
     method_config, _, model_config = config.make_library_configs()
@@ -121,14 +133,24 @@ def create_pipeline(
         nodes.append(resolver)
         baseline = resolver.outputs["model"]
     evaluator = _evaluator(config, example_gen, trainer, baseline)
-    pusher = tfx_components.Pusher(
+    nodes += [trainer, evaluator]
+    infra_blessing = None
+    if infra_platform is not None:
+        raw, model = example_gen.outputs["examples"], trainer.outputs["model"]
+        infra_validator = make_infra_validator(infra_platform, config.serving, model, raw, EXAMPLES_SIGNATURE)
+        nodes.append(infra_validator)
+        infra_blessing = infra_validator.outputs["blessing"]
+    pusher = Pusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=locations.serving_model)
-        ),
+        infra_blessing=infra_blessing,
+        examples=example_gen.outputs["examples"],
+        base_directory=locations.serving_model,
+        keep_versions=config.serving.keep_versions,
+        num_warmup_records=config.serving.warmup_records,
+        code_version=hash_modules(*_PUSH),
     )
-    nodes += [trainer, evaluator, pusher]
+    nodes.append(pusher)
 
     if config.compare_with_uniform:
         uniform_trainer = _trainer(config, locations, transform, plan=None).with_id(UNIFORM_TRAINER)
@@ -187,7 +209,7 @@ def _evaluator(config: PipelineConfig, example_gen, trainer, baseline):
         tfma.MetricConfig(class_name="ExampleCount"),
     ]
     eval_config = tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(signature_name="regress", label_key=config.data.label)],
+        model_specs=[tfma.ModelSpec(signature_name=EXAMPLES_SIGNATURE, label_key=config.data.label)],
         slicing_specs=[tfma.SlicingSpec()],
         metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
     )

@@ -7,6 +7,7 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
 from pipeline.config import PipelineConfig
 from pipeline.dag import Locations, create_pipeline
+from pipeline.infra_validation import decide_infra_validation
 
 # One in-memory worker is the fastest local mode on few cores; naming FnApiRunner keeps Beam from looking for Prism.
 LOCAL_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
@@ -18,12 +19,18 @@ def metadata_path(root: str) -> str:
 
 
 def run_locally(config: PipelineConfig, locations: Locations) -> None:
-    """Runs all nodes in this process, one after the other; nodes that ran before with the same inputs are reused."""
+    """Runs all nodes in this process, one after the other; nodes that ran before with the same inputs are reused.
+
+    Raises:
+        UserError: if the configuration asks for an InfraValidator that this machine cannot run.
+    """
+    infra_platform = decide_infra_validation(config.serving.infra_validation).platform
     os.makedirs(locations.root, exist_ok=True)
     connection = metadata.sqlite_metadata_connection_config(metadata_path(locations.root))
     pipeline = create_pipeline(
         config,
         locations,
+        infra_platform=infra_platform,
         enable_cache=True,
         metadata_connection_config=connection,
         beam_pipeline_args=LOCAL_BEAM_ARGS,
@@ -34,7 +41,8 @@ def run_locally(config: PipelineConfig, locations: Locations) -> None:
 def compile_pipeline(config: PipelineConfig, locations: Locations, runner: str, output: str) -> None:
     """Writes the pipeline as the JSON that Vertex AI ("vertex") or Kubeflow Pipelines v2 ("kubeflow") runs.
 
-    Open-source Kubeflow cannot resolve earlier models: there the blessing has no baseline.
+    Open-source Kubeflow cannot resolve earlier models: there the blessing has no baseline. Neither takes an InfraValidator,
+    which v2 graphs do not support, whatever serving.infra_validation says.
     """
     # Here, because it imports kfp and Google Cloud's clients, which a local run does not need.
     from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig

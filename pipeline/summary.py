@@ -15,8 +15,10 @@ from keras_dimgrow import EmbeddingPlan
 from keras_dimgrow.budget import Budget
 from pipeline.config import PipelineConfig
 from pipeline.dag import UNIFORM_EVALUATOR, Locations
+from pipeline.infra_validation import decide_infra_validation
 from pipeline.runners import metadata_path
 from serving.check import predict_rows
+from serving.warmup import read_warmup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,8 @@ class RunSummary:
     `note` is what the search has to say about its plan, None for nothing; `method` and `parameter_budget` are as configured.
     `auc` and `log_loss` (nats) are TFMA's on the test split; the `uniform_` ones are of the model in which every field has
     `uniform_dimension` dimensions, None without that comparison. `seconds` is wall time per node, near 0 for reused ones.
-    `prediction` is what the exported SavedModel says of the first row of the data.
+    `warmup_records` lie in the SavedModel; `infra_validation` says how InfraValidator, which runs it in TF Serving, went, or
+    why it was off. `prediction` is what the exported SavedModel says of the first row of the data.
     """
 
     method: str
@@ -40,6 +43,8 @@ class RunSummary:
     uniform_log_loss: float | None
     blessed: bool
     saved_model: str
+    warmup_records: int
+    infra_validation: str
     report: str
     seconds: dict[str, float]
     prediction: dict[str, Any]
@@ -88,6 +93,8 @@ def summarise_run(config: PipelineConfig, locations: Locations) -> RunSummary:
         uniform_log_loss=uniform_log_loss,
         blessed=nodes["Evaluator"].outputs["blessing"].custom_properties["blessed"].int_value == 1,
         saved_model=saved_model,
+        warmup_records=len(read_warmup(saved_model)),
+        infra_validation=_tell_infra_validation(config, nodes.get("InfraValidator")),
         report=os.path.join(report.uri, "report.html"),
         seconds={name: round(node.seconds, 1) for name, node in nodes.items()},
         prediction={"row": row, "probability": predict_rows(saved_model, [row])[0]},
@@ -127,6 +134,16 @@ def _metrics(evaluator: _Node) -> tuple[float, float]:
     result = tfma.load_eval_result(evaluator.outputs["evaluation"].uri)
     metrics = result.get_metrics_for_slice(())
     return tuple(metrics[name]["doubleValue"] for name in ("auc", "binary_crossentropy"))
+
+
+def _tell_infra_validation(config: PipelineConfig, validator: _Node | None) -> str:
+    if validator is None:
+        return decide_infra_validation(config.serving.infra_validation).reason
+    is_blessed = validator.outputs["blessing"].custom_properties["blessed"].int_value == 1
+    outcome = (
+        "loaded it and answered" if is_blessed else "did not start or failed on it, so it was not pushed: see the log"
+    )
+    return f"InfraValidator: TF Serving {config.serving.image_tag} {outcome}"
 
 
 def _first_row(config: PipelineConfig, locations: Locations) -> dict[str, Any]:

@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from serving import check_command, client_command, local_command, predict_command
+from serving import check_command, client_command, configure_command, deploy_commands, local_command, predict_command
 from serving.command_line import describe_failure
 
 # In the order of --help. Such a module imports TensorFlow inside its commands only, so that --help is quick.
-_MODULES = (check_command, predict_command, client_command, local_command)
+_MODULES = (check_command, predict_command, client_command, local_command, deploy_commands, configure_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

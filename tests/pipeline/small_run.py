@@ -12,6 +12,7 @@ from pathlib import Path
 
 COLUMNS = ["city name", "product/kind", "clicks", "price", "note", "bought"]
 BUDGET = 0.25
+WARMUP_RECORDS = 20
 # Long enough to be killed in its middle: a checkpoint is written at each look.
 SETTINGS = {
     "batch_size": 64,
@@ -21,6 +22,9 @@ SETTINGS = {
     "training.max_epochs": 5,
     "model.hidden_units": "[16]",
     "model.adapter_width": 16,
+    # The same wherever the tests run, with Docker or without.
+    "serving.infra_validation": "off",
+    "serving.warmup_records": WARMUP_RECORDS,
 }
 
 

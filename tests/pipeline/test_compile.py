@@ -15,6 +15,7 @@ COMMON = {
     "DimSearch",
     "Trainer",
     "Evaluator",
+    "Pusher",
 }
 
 
@@ -59,3 +60,12 @@ def test_each_of_our_nodes_carries_a_hash_of_the_code_it_runs(compiled):
 
     for name in ("Transform", "DimSearch", "Trainer", "UniformTrainer"):
         assert "code_version" in json.dumps(tasks[name]["inputs"]["parameters"]), name
+
+
+def test_infra_validator_stays_out_of_compiled_pipelines(tmp_path):
+    output = tmp_path / "pipeline.json"
+    options = ["--runner", "vertex", "--output", str(output), "--set", "serving.infra_validation=kubernetes"]
+    assert main(["compile", "--config", "adult", *options]) == 0
+
+    assert "InfraValidator" not in output.read_text()
+    assert "pipeline.pusher.executor.Executor" in output.read_text()

@@ -204,6 +204,30 @@ def test_every_shipped_config_is_one_that_the_library_takes(name):
     assert isinstance(model, kd.ModelConfig)
 
 
+@pytest.mark.parametrize(("text", "meaning"), [("off", "off"), ("auto", "auto"), ("docker", "docker")])
+def test_infra_validation_may_be_off_though_yaml_takes_that_for_false(config_file, text, meaning):
+    assert (
+        load_config(config_file(MINIMAL + f"serving: {{infra_validation: {text}}}\n")).serving.infra_validation
+        == meaning
+    )
+    overridden = load_config(config_file(), [f"serving.infra_validation={text}"])
+    assert overridden.serving.infra_validation == meaning
+    assert PipelineConfig.from_dict(overridden.to_dict()) == overridden
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("serving.infra_validation=dokcer", r"must be one of auto, docker, kubernetes, off.*Did you mean 'docker'"),
+        ("serving.keep_versions=0", r"serving\.keep_versions must be >= 1 or null; received 0"),
+        ("serving.warmup_records=1001", r"serving\.warmup_records must be from 0 to 1000; received 1001"),
+    ],
+)
+def test_serving_settings_out_of_range_are_rejected(config_file, override, message):
+    with pytest.raises(UserError, match=message):
+        load_config(config_file(), [override])
+
+
 def test_an_empty_section_means_its_defaults(config_file):
     assert load_config(config_file(MINIMAL + "search:\nsplit:\n")).split.train == 8
 

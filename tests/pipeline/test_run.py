@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from keras_dimgrow import EmbeddingPlan
-from tests.pipeline.small_run import BUDGET, predict_in_other_process, run_command
+from tests.pipeline.small_run import BUDGET, WARMUP_RECORDS, predict_in_other_process, run_command
 
 KEYS = {
     *("plan", "parameters", "uniform_parameters", "auc", "uniform_auc", "log_loss", "uniform_log_loss", "blessed"),
     *("saved_model", "report", "seconds", "prediction", "uniform_dimension"),
-    *("method", "parameter_budget", "note"),
+    *("method", "parameter_budget", "note", "warmup_records", "infra_validation"),
 }
 NODES = {
     *("CsvExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform", "DimSearch", "Trainer"),
@@ -27,6 +27,47 @@ def read_rows(small_run, count):
     with open(small_run.data, newline="") as file:
         rows = [row for _, row in zip(range(count), csv.DictReader(file), strict=False)]
     return [{k: v for k, v in row.items() if v and k not in ("note", "bought")} for row in rows]
+
+
+def find_artifact(small_run, name):
+    (directory,) = (small_run.root / "artifacts" / name).iterdir()
+    return directory
+
+
+def make_artifacts(small_run, tmp_path, kind):
+    """The run's model and raw examples, and an empty output of a kind, as a node would get them."""
+    from tfx.types import artifact_utils, standard_artifacts
+
+    model, examples, output = standard_artifacts.Model(), standard_artifacts.Examples(), kind()
+    model.uri = str(find_artifact(small_run, "Trainer/model"))
+    examples.uri = str(find_artifact(small_run, "CsvExampleGen/examples"))
+    examples.split_names = artifact_utils.encode_split_names(["train", "eval", "test"])
+    output.uri = str(tmp_path / "output")
+    return model, examples, output
+
+
+def as_channels(*artifacts):
+    from tfx.types import channel_utils
+
+    return [channel_utils.as_channel([artifact]) for artifact in artifacts]
+
+
+def open_inference(log):
+    """(row, probability) of one of BulkInferrer's logs."""
+    import tensorflow as tf
+
+    from serving.warmup_requests import rows_of_examples
+
+    if log.WhichOneof("log_type") == "regress_log":
+        (example,) = log.regress_log.request.input.example_list.examples
+        serialized, probability = example.SerializeToString(), log.regress_log.response.result.regressions[0].value
+    else:
+        (tensor,) = log.predict_log.request.inputs.values()
+        (serialized,) = tf.make_ndarray(tensor).ravel()
+        (probability,) = tf.make_ndarray(log.predict_log.response.outputs["outputs"]).ravel()
+    (row,) = rows_of_examples([serialized])
+    row = {name: x.decode() if isinstance(x, bytes) else x for name, x in row.items() if name not in ("note", "bought")}
+    return row, float(probability)
 
 
 def test_a_killed_search_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(small_run):
@@ -82,6 +123,7 @@ def test_the_terminal_shows_results_and_no_noise_of_libraries(small_run):
         "AUC",
         "report",
         "SavedModel",
+        f"serving     {WARMUP_RECORDS} warm-up records; InfraValidator is off, as serving.infra_validation says",
         "prediction",
         "log",
     ):
@@ -159,6 +201,85 @@ def test_the_exported_model_holds_the_vocabularies_of_its_fields_only(small_run)
 
     kept = {re.sub(r"\W", "_", name) for name, dimension in small_run.summary["plan"].items() if dimension}
     assert {name.split("_", 1)[1] for name in vocabularies} == kept
+
+
+def test_what_was_pushed_is_one_whole_version_that_answers_its_warm_up_records(small_run):
+    from serving.versions import list_versions
+    from serving.warmup import read_warmup, replay_warmup
+
+    pushed = Path(small_run.summary["saved_model"])
+    exported = find_artifact(small_run, "Trainer/model") / "Format-Serving"
+
+    assert pushed.parent == small_run.root / "serving_model"
+    # Two: the repeated run had a baseline to compare with, so that the Evaluator and the Pusher ran again.
+    assert {path.name for path in pushed.parent.iterdir()} == set(map(str, list_versions(pushed.parent)))
+    assert list_versions(pushed.parent)[0] == int(pushed.name)
+    assert (pushed / "saved_model.pb").read_bytes() == (exported / "saved_model.pb").read_bytes()
+    assert small_run.summary["warmup_records"] == len(read_warmup(pushed)) == WARMUP_RECORDS
+    for outputs in replay_warmup(pushed):
+        for values in outputs.values():
+            assert len(values) in (1, 32)
+    archived = min((small_run.root / "artifacts/Pusher/pushed_model").iterdir(), key=lambda path: int(path.name))
+    assert read_warmup(archived) == read_warmup(pushed)
+
+
+def test_bulk_inferrer_runs_the_exported_model_on_every_row(small_run, tmp_path):
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+    from tfx.components.bulk_inferrer import executor
+    from tfx.proto import bulk_inferrer_pb2
+    from tfx.types import standard_artifacts
+    from tfx.utils import proto_utils
+
+    from pipeline.dag import EXAMPLES_SIGNATURE
+    from pipeline.runners import LOCAL_BEAM_ARGS
+    from serving.check import predict_rows
+
+    model, examples, result = make_artifacts(small_run, tmp_path, standard_artifacts.InferenceResult)
+    model_spec = bulk_inferrer_pb2.ModelSpec(model_signature_name=[EXAMPLES_SIGNATURE])
+    data_spec = bulk_inferrer_pb2.DataSpec(example_splits=["test"])
+    context = executor.Executor.Context(
+        beam_pipeline_args=LOCAL_BEAM_ARGS, tmp_dir=str(tmp_path / "beam"), unique_id="1"
+    )
+    executor.Executor(context).Do(
+        {"model": [model], "examples": [examples]},
+        {"inference_result": [result]},
+        {"model_spec": proto_utils.proto_to_json(model_spec), "data_spec": proto_utils.proto_to_json(data_spec)},
+    )
+
+    (file,) = Path(result.uri).glob("*.gz")
+    records = tf.data.TFRecordDataset(str(file), "GZIP")
+    logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
+    rows, inferred = zip(*(open_inference(log) for log in logs), strict=True)
+    served = predict_rows(small_run.summary["saved_model"], rows)
+    num_rows = sum(1 for _ in tf.data.TFRecordDataset(tf.io.gfile.glob(f"{examples.uri}/Split-test/*"), "GZIP"))
+    assert len(logs) == num_rows > 100
+    np.testing.assert_allclose(inferred, served, atol=1e-5)
+    assert len(set(inferred)) > 10
+
+
+def test_infra_validators_requests_fit_the_exported_model(small_run, tmp_path):
+    """What InfraValidator would send to TF Serving, run in a Session: the server itself needs Docker or Kubernetes."""
+    from tfx.components.infra_validator import executor, request_builder
+    from tfx.proto import infra_validator_pb2
+    from tfx.types import standard_artifacts
+    from tfx.utils import proto_utils
+
+    from pipeline.config import load_config
+    from pipeline.dag import EXAMPLES_SIGNATURE
+    from pipeline.infra_validation import make_infra_validator
+    from serving.warmup import replay_warmup
+
+    model, examples, _ = make_artifacts(small_run, tmp_path, standard_artifacts.InfraBlessing)
+    config = load_config(str(small_run.config)).serving
+    node = make_infra_validator("docker", config, *as_channels(model, examples), EXAMPLES_SIGNATURE)
+    spec = infra_validator_pb2.RequestSpec()
+    proto_utils.json_to_proto(node.exec_properties["request_spec"], spec)
+    requests = request_builder.build_requests("model", model, examples, spec)
+
+    logs = [executor._convert_to_prediction_log(request) for request in requests]
+    (outputs,) = replay_warmup(Path(model.uri) / "Format-Serving", logs)
+    assert outputs["outputs"].shape == (1, 1)
 
 
 def test_the_report_is_one_page_without_external_links(small_run):

@@ -1,0 +1,48 @@
+"""The section `serving` of a configuration: how a blessed model is validated and pushed."""
+
+import dataclasses
+from typing import ClassVar
+
+from pipeline.config_values import Section, did_you_mean
+from pipeline.infra_validation import SETTINGS
+from serving.configure import SERVING_VERSION
+
+MAX_WARMUP_RECORDS = 1000  # as many as TF Serving reads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServingConfig(Section):
+    """How a blessed model is validated and pushed.
+
+    Args:
+        infra_validation: where InfraValidator runs the model in TF Serving before it is pushed: docker, kubernetes (inside
+            Kubeflow), off, or auto: whichever of the two is there, in this order.
+        image_tag: of the image tensorflow/serving that it runs.
+        keep_versions: pushed versions that are kept, the newest ones; null: all.
+        warmup_records: requests made of rows of the eval split, which each pushed version carries for TF Serving to answer
+            at loading; 0: none. The rows lie in the model as they are.
+    """
+
+    section: ClassVar[str] = "serving"
+
+    infra_validation: str = "auto"
+    image_tag: str = SERVING_VERSION
+    keep_versions: int | None = 5
+    warmup_records: int = 50
+
+    def __post_init__(self) -> None:
+        # YAML 1.1 reads a bare off as false.
+        if self.infra_validation is False:
+            object.__setattr__(self, "infra_validation", "off")
+        super().__post_init__()
+
+    def _validate(self) -> None:
+        self._require(
+            "infra_validation",
+            self.infra_validation in SETTINGS,
+            f"one of {', '.join(SETTINGS)}",
+            did_you_mean(self.infra_validation, SETTINGS).strip(),
+        )
+        self._require("keep_versions", self.keep_versions is None or self.keep_versions >= 1, ">= 1 or null")
+        in_range = 0 <= self.warmup_records <= MAX_WARMUP_RECORDS
+        self._require("warmup_records", in_range, f"from 0 to {MAX_WARMUP_RECORDS}")
