@@ -1,6 +1,7 @@
-"""The models that serving.py compares, of the Criteo profile, exported for serving."""
+"""The models that serving.py compares, of the Criteo profile, exported for serving; and requests for them."""
 
 import os
+import sys
 
 import keras
 import numpy as np
@@ -11,7 +12,9 @@ import keras_dimgrow as kd
 
 TOTAL_ROWS = 1_000_000
 SHARE = 0.2
-NAMES = ("plan_float32", "plan_float16", "plan_int8", "uniform_fused", "uniform_separate")
+STORAGES = ("float32", "float16", "int8")
+BATCH_SIZES = (512, 32, 1)
+NUM_REQUESTS = 100
 
 
 def make_plan(fields: list[kd.Field]) -> kd.EmbeddingPlan:
@@ -30,14 +33,20 @@ def make_plan(fields: list[kd.Field]) -> kd.EmbeddingPlan:
 
 
 def export_all(directory: str) -> None:
-    """Writes a SavedModel of each name in NAMES, as version 1 of a model of this name."""
+    """Writes a SavedModel of each model, as version 1 in a directory of its name, and requests.npz beside them.
+
+    In it, `B_field` are the ids of all requests of batch size B, [NUM_REQUESTS, B].
+    """
     fields = make_fields(TOTAL_ROWS)
     planned = _make_planned(make_plan(fields))
-    models = {f"plan_{storage}": kd.with_storage(planned, storage) for storage in ("float32", "float16", "int8")}
+    models = {f"plan_{storage}": kd.with_storage(planned, storage) for storage in STORAGES}
     models["uniform_fused"] = kd.with_storage(_make_planned(kd.EmbeddingPlan.uniform(fields, 16)))
     models["uniform_separate"] = make_uniform_model(fields, None)
-    for name in NAMES:
-        _export(models[name], fields, os.path.join(directory, name, "1"))
+    for name, model in models.items():
+        _export(model, fields, os.path.join(directory, name, "1"))
+    requests = {size: make_requests(size, NUM_REQUESTS) for size in BATCH_SIZES}
+    arrays = {f"{size}_{f.name}": np.stack([r[f.name] for r in requests[size]]) for size in requests for f in fields}
+    np.savez(os.path.join(directory, "requests.npz"), **arrays)
 
 
 def _make_planned(plan: kd.EmbeddingPlan) -> kd.RankingModel:
@@ -56,11 +65,6 @@ def _export(model: keras.Model, fields: list[kd.Field], path: str) -> None:
     archive.write_out(path, verbose=False)
 
 
-def count_bytes(directory: str) -> int:
-    """Bytes of all files below `directory`."""
-    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(directory) for name in names)
-
-
 def make_requests(batch_size: int, num_requests: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
     """Zipf ids, int64 [B] by field."""
     rng = np.random.default_rng(seed)
@@ -68,3 +72,7 @@ def make_requests(batch_size: int, num_requests: int, seed: int = 0) -> list[dic
         {f.name: np.minimum(rng.zipf(1.2, batch_size) - 1, f.vocabulary_size - 1) for f in make_fields(TOTAL_ROWS)}
         for _ in range(num_requests)
     ]
+
+
+if __name__ == "__main__":
+    export_all(sys.argv[1])
