@@ -1,8 +1,10 @@
-"""A SavedModel in TensorFlow's C++ loader, by its C API: the loader of TF Serving, without Python's import of the graph."""
+"""A SavedModel in TensorFlow's C++ loader and Session, by its C API: what TF Serving runs, with no Python in what is timed."""
 
 import ctypes
 import os
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -23,22 +25,22 @@ def _load_library() -> ctypes.CDLL:
     return library
 
 
-def read_tensor_names(directory: str) -> tuple[list[str], str]:
-    """The input tensors and the output tensor of serving_default."""
+def read_tensor_names(directory: str) -> tuple[dict[str, str], str]:
+    """The input tensors of serving_default by name, and its output tensor."""
     with open(os.path.join(directory, "saved_model.pb"), "rb") as file:
         [graph] = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
     signature = graph.signature_def["serving_default"]
-    return [info.name for info in signature.inputs.values()], signature.outputs["outputs"].name
+    return {key: info.name for key, info in sorted(signature.inputs.items())}, signature.outputs["outputs"].name
 
 
 class NativeSession:
-    """Loads `directory`; `answer` runs its serving_default on one row of zeros.
+    """Loads `directory` to feed `inputs` and fetch `output`, one tensor of floats.
 
     Raises:
         RuntimeError: if TensorFlow refuses it; with TensorFlow's message.
     """
 
-    def __init__(self, directory: str, inputs: list[str], output: str):
+    def __init__(self, directory: str, inputs: Sequence[str], output: str):
         self._library = _load_library()
         self._status = ctypes.c_void_p(self._library.TF_NewStatus())
         self._graph = ctypes.c_void_p(self._library.TF_NewGraph())
@@ -50,28 +52,47 @@ class NativeSession:
             )
         )
         self._check()
-        self._inputs, self._output = inputs, output
+        self._inputs = (_Output * len(inputs))(*[self._find(name) for name in inputs])
+        self._output = (_Output * 1)(self._find(output))
 
-    def answer(self) -> float:
-        """The probability of a row whose ids are all 0."""
-        count = len(self._inputs)
-        inputs = (_Output * count)(*[self._find(name) for name in self._inputs])
-        values = (ctypes.c_void_p * count)(*[self._zero() for _ in range(count)])
-        outputs, results = (_Output * 1)(self._find(self._output)), (ctypes.c_void_p * 1)()
+    def make_feeds(self, columns: Sequence[np.ndarray]) -> ctypes.Array:
+        """Tensors of int64 [B] columns, in the order of the inputs; they stay for the life of the process."""
+        return (ctypes.c_void_p * len(columns))(*[self._make_tensor(column) for column in columns])
+
+    def run(self, feeds: ctypes.Array) -> float:
+        """One call; gives its first value."""
+        results = (ctypes.c_void_p * 1)()
         self._library.TF_SessionRun(
-            self._session, None, inputs, values, count, outputs, results, 1, None, 0, None, self._status
+            *(
+                self._session,
+                None,
+                self._inputs,
+                feeds,
+                len(feeds),
+                self._output,
+                results,
+                1,
+                None,
+                0,
+                None,
+                self._status,
+            )
         )
         self._check()
-        data = self._library.TF_TensorData(ctypes.c_void_p(results[0]))
-        return ctypes.cast(data, ctypes.POINTER(ctypes.c_float))[0]
+        tensor = ctypes.c_void_p(results[0])
+        value = ctypes.cast(self._library.TF_TensorData(tensor), ctypes.POINTER(ctypes.c_float))[0]
+        self._library.TF_DeleteTensor(tensor)
+        return value
 
     def _find(self, tensor: str) -> _Output:
         operation, _, index = tensor.partition(":")
         return _Output(self._library.TF_GraphOperationByName(self._graph, operation.encode()), int(index))
 
-    def _zero(self) -> int:
-        tensor = self._library.TF_AllocateTensor(_INT64, (ctypes.c_int64 * 1)(1), 1, ctypes.c_size_t(8))
-        ctypes.memset(self._library.TF_TensorData(ctypes.c_void_p(tensor)), 0, 8)
+    def _make_tensor(self, column: np.ndarray) -> int:
+        column = np.ascontiguousarray(column, np.int64)
+        shape = (ctypes.c_int64 * 1)(len(column))
+        tensor = self._library.TF_AllocateTensor(_INT64, shape, 1, ctypes.c_size_t(column.nbytes))
+        ctypes.memmove(self._library.TF_TensorData(ctypes.c_void_p(tensor)), column.ctypes.data, column.nbytes)
         return tensor
 
     def _check(self) -> None:
