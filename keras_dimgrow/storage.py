@@ -47,7 +47,7 @@ def encode(table: np.ndarray, storage: str) -> np.ndarray:
 
     Example:
         >>> encode(np.array([[1.0, -0.5]]), "int8").tolist()
-        [[117, -58, 9]]
+        [[117, -59, 9]]
     """
     dimension = table.shape[1]
     dtype = stored_dtype(storage, dimension)
