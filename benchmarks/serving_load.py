@@ -1,4 +1,4 @@
-"""Drives a server over gRPC from a second process: `python benchmarks/serving.py --server`.
+"""Drives a server over gRPC from a second process: `python benchmarks/serving_speed.py --server`.
 
 The server is `python -m serving local`: TF Serving's own binary where there is one, else the stand-in for development, whose
 throughput says nothing of TF Serving's. Server and clients share the machine. Each connection is a thread with a channel of its

@@ -1,4 +1,4 @@
-"""The models that serving.py compares, of the Criteo profile, exported for serving; and requests for them."""
+"""The models that serving_speed.py compares, of the Criteo profile, exported for serving; and requests for them."""
 
 import os
 import sys

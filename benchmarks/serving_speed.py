@@ -1,7 +1,7 @@
 """A served model: latency, bytes and loading of a plan of 20% against uniform 16; and a server under load.
 
 Criteo profile: 39 fields, 1M rows in all, Zipf ids, int64 ids in (the vocabularies of a Transform graph would cost each model
-the same). `python benchmarks/serving.py`: about 5 minutes on 2 cores; the server alone, `--server`: 3 minutes.
+the same). `python benchmarks/serving_speed.py`: about 5 minutes on 2 cores; the server alone, `--server`: 3 minutes.
 
 Models (serving_models.py): a plan of 20% (no field removed) with tables in float32, float16 and int8; uniform 16, exported
 the same way; uniform 16 with one Embedding a field, as people write it.
@@ -9,6 +9,8 @@ the same way; uniform 16 with one Embedding a field, as people write it.
 Each model is loaded and run by TensorFlow's C++ Session, as in TF Serving (native_session.py): in Python, naming 39 feeds takes
 0.6 ms a call, which would hide what differs. First answer: from the call that loads to the answer for one row, in a fresh
 process, with files in the page cache and TensorFlow's library loaded.
+
+Not called serving.py: benchmarks run with this folder first on their path, and it would hide the package `serving`.
 """
 
 import functools
