@@ -39,6 +39,7 @@ from keras_dimgrow.models import (
 from keras_dimgrow.optimizers import GrowableAdam, GrowableSlots, LazyAdam, growable
 from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 from keras_dimgrow.policy import GrowthConfig
+from keras_dimgrow.quantize import StorageComparison, compare_storage, with_storage
 from keras_dimgrow.search import TrainingConfig, TrainingResult, retrain, search
 from keras_dimgrow.shuffle_gate import GateConfig, ShuffleGate
 from keras_dimgrow.transfer import transfer_layer, transfer_model
@@ -73,14 +74,17 @@ __all__ = [
     "RankingModel",
     "SearchResult",
     "ShuffleGate",
+    "StorageComparison",
     "TrainingConfig",
     "TrainingResult",
     "WideDeep",
     "build_model",
+    "compare_storage",
     "evaluate",
     "growable",
     "retrain",
     "search",
     "transfer_layer",
     "transfer_model",
+    "with_storage",
 ]

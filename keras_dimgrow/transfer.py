@@ -3,10 +3,13 @@
 import keras
 import numpy as np
 
+from keras_dimgrow.clones import clone_with
 from keras_dimgrow.layers import DimGrowEmbedding, GrowableEmbedding, PlannedEmbedding
-from keras_dimgrow.models import RankingModel
 
-_SEARCHED = (DimGrowEmbedding, GrowableEmbedding)
+_REFUSAL = (
+    "transfer_model takes a RankingModel, functional or sequential model with a DimGrowEmbedding; received {model}. In a "
+    "model of your own, put transfer_layer(embedding) in the embedding's place."
+)
 
 
 def transfer_layer(layer: DimGrowEmbedding | GrowableEmbedding) -> PlannedEmbedding:
@@ -63,9 +66,6 @@ def transfer_model(model: keras.Model) -> keras.Model:
     All other weights are copied; `model` is left as it is. Takes a `RankingModel`, a functional or a sequential model,
     also nested ones.
 
-    All other weights are copied; `model` is left as it is. Takes a `RankingModel`, a functional or a sequential model,
-    also nested ones.
-
     Raises:
         ValueError: for another kind of model (build yours with `transfer_layer`), or one without a DimGrowEmbedding.
 
@@ -76,41 +76,4 @@ def transfer_model(model: keras.Model) -> keras.Model:
         >>> [type(each).__name__ for each in transfer_model(model).layers]
         ['PlannedEmbedding', 'Dense']
     """
-    if isinstance(model, RankingModel) and isinstance(model.embedding, _SEARCHED):
-        backbone = type(model.backbone).from_config(model.backbone.get_config())
-        transferred = RankingModel(transfer_layer(model.embedding), backbone, name=model.name)
-        transferred.build()
-        backbone.set_weights(model.backbone.get_weights())
-        return transferred
-    if not _is_cloneable(model) or not _has_search(model):
-        raise ValueError(
-            f"transfer_model takes a RankingModel, functional or sequential model with a DimGrowEmbedding; received "
-            f"{type(model).__name__} {model.name!r}. In a model of your own, put transfer_layer(embedding) in the "
-            "embedding's place."
-        )
-
-    def clone(layer):
-        if isinstance(layer, _SEARCHED):
-            return transfer_layer(layer)
-        return transfer_model(layer) if _has_search(layer) else type(layer).from_config(layer.get_config())
-
-    is_compiled, model.compiled = model.compiled, False  # else the clone would get an optimizer with slots, too
-    try:
-        transferred = keras.models.clone_model(model, clone_function=clone)
-    finally:
-        model.compiled = is_compiled
-    for old, new in zip(model.layers, transferred.layers, strict=True):
-        if not _has_search(old):
-            new.set_weights(old.get_weights())
-    return transferred
-
-
-def _is_cloneable(model: keras.Model) -> bool:
-    return isinstance(model, keras.Sequential) or hasattr(model, "operations")
-
-
-def _has_search(layer) -> bool:
-    """Whether `layer` is, or is a model with, a DimGrowEmbedding."""
-    if isinstance(layer, keras.Model):
-        return any(_has_search(inner) for inner in layer.layers)
-    return isinstance(layer, _SEARCHED)
+    return clone_with(model, (DimGrowEmbedding, GrowableEmbedding), transfer_layer, _REFUSAL)

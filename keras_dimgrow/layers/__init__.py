@@ -1,7 +1,11 @@
-"""Keras layers: GrowableEmbedding and DimGrowEmbedding search, PlannedEmbedding serves what was found."""
+"""Keras layers: GrowableEmbedding and DimGrowEmbedding search, PlannedEmbedding is trained with what was found.
+
+StoredEmbedding serves it.
+"""
 
 from keras_dimgrow.layers.dimgrow_embedding import DimGrowEmbedding
 from keras_dimgrow.layers.growable_embedding import GrowableEmbedding
 from keras_dimgrow.layers.planned_embedding import PlannedEmbedding
+from keras_dimgrow.layers.stored_embedding import StoredEmbedding
 
-__all__ = ["DimGrowEmbedding", "GrowableEmbedding", "PlannedEmbedding"]
+__all__ = ["DimGrowEmbedding", "GrowableEmbedding", "PlannedEmbedding", "StoredEmbedding"]

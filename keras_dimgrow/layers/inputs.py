@@ -1,6 +1,7 @@
 """The ids of each field, out of the inputs that models have, and their embedding."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -149,13 +150,18 @@ def embed(table: tf.Variable, ids: FieldIds, field: FieldInput, offset: int = 0)
     Only rows of values that are there are read, and get gradients.
     """
     # tf.gather on the variable reads the touched rows only; keras.ops.take would copy the table first.
+    return embed_by(functools.partial(tf.gather, table), ids, field, offset)
+
+
+def embed_by(lookup: Callable[[tf.Tensor], tf.Tensor], ids: FieldIds, field: FieldInput, offset: int = 0) -> tf.Tensor:
+    """`embed` with a way to look up rows, int [N] -> [N, d], in the place of a table."""
     if field.is_plain:
-        return tf.gather(table, ids.ids + offset if offset else ids.ids)
+        return lookup(ids.ids + offset if offset else ids.ids)
     values = ids.ids if field.combiner is not None else ids.ids[:, tf.newaxis]
     is_there = tf.ones_like(values, tf.bool) if field.missing_id is None else values != field.missing_id
     rows = tf.where(is_there)[:, 0]
     # In int64: a fused table may have more rows than int32 can count.
-    embedded = tf.gather(table, tf.cast(tf.boolean_mask(values, is_there), tf.int64) + offset)
+    embedded = lookup(tf.cast(tf.boolean_mask(values, is_there), tf.int64) + offset)
     weights = tf.ones_like(rows, embedded.dtype)
     if ids.weights is not None:
         weights = tf.cast(tf.boolean_mask(ids.weights, is_there), embedded.dtype)

@@ -1,6 +1,7 @@
 """PlannedEmbedding: embeddings of the dimensions that a plan gives, for retraining and serving."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow import adapters
-from keras_dimgrow.layers.inputs import FieldIds, batch_size_of, embed, read_ids
+from keras_dimgrow.layers.inputs import FieldIds, batch_size_of, embed_by, read_ids
 from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 
 
@@ -139,11 +140,46 @@ class PlannedEmbedding(keras.layers.Layer):
 
     def _concatenate(self, inputs) -> tf.Tensor:
         """Q, the embeddings of all kept fields side by side, [B, sum d]."""
+        parts = [part for of_dimension in self._embed(inputs).values() for part in of_dimension]
+        return tf.cast(tf.concat(parts, axis=1), self.compute_dtype)
+
+    def _embed(self, inputs) -> dict[int, list[tf.Tensor]]:
+        """Dimension -> the embeddings of its plain fields side by side, then those of each other field: [B, ...] each."""
         kept = self.plan.kept_fields
         read = read_ids(inputs, kept, self.name, self.check_ids, columns=self.plan.fields)
         ids = {field.name: field_ids for field, field_ids in zip(kept, read, strict=True)}
-        q = tf.concat([part for dim in self._fused for part in self._embed(dim, ids)], axis=1)
-        return tf.cast(q, self.compute_dtype)
+        rows = self._rows_of_plain(ids)
+        parts: dict[int, list[tf.Tensor]] = {}
+        for dim, fused in self._fused.items():
+            lookup = functools.partial(self._lookup, dim)
+            plain = [tf.reshape(lookup(rows[dim]), [-1, len(fused.plain) * dim])] if fused.plain else []
+            offsets = fused.offsets
+            parts[dim] = plain + [
+                embed_by(lookup, ids[field.name], field, offsets[field.table_key]) for field in fused.combined
+            ]
+        return parts
+
+    def _rows_of_plain(self, ids: Mapping[str, FieldIds]) -> dict[int, tf.Tensor]:
+        """Dimension -> the rows of its plain fields in its table, [B, plain fields].
+
+        Stacked and moved to their offsets for all dimensions at once: in serving, at small batches, the number of operations
+        is what a step costs (docs/decisions/0007).
+        """
+        fused = {dim: fused for dim, fused in self._fused.items() if fused.plain}
+        if not fused:
+            return {}
+        offsets = [each.offsets[field.table_key] for each in fused.values() for field in each.plain]
+        columns = [ids[field.name].ids for each in fused.values() for field in each.plain]
+        num_rows = max(each.num_rows for each in fused.values())
+        dtype = tf.int32 if num_rows < 2**31 and all(column.dtype == tf.int32 for column in columns) else tf.int64
+        rows = tf.stack([tf.cast(column, dtype) for column in columns], axis=1) + tf.constant(offsets, dtype)
+        parts = tf.split(rows, [len(each.plain) for each in fused.values()], axis=1)
+        return dict(zip(fused, parts, strict=True))
+
+    def _lookup(self, dim: int, rows: tf.Tensor) -> tf.Tensor:
+        """The embeddings in these rows of the table of one dimension, [..., dim]."""
+        # tf.gather on the variable reads the touched rows only; keras.ops.take would copy the table first.
+        return tf.gather(self.tables[str(dim)].value, rows)
 
     def _adapt(self, q: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """The output: Q [B, sum d] through `kernel` [sum d, adapter_width]."""
@@ -155,30 +191,19 @@ class PlannedEmbedding(keras.layers.Layer):
         owners = np.repeat([positions[field.name] for field in order], [field.dimension for field in order])
         return adapters.adapt_per_field(q, kernel, tf.constant(owners, tf.int32), len(positions))
 
-    def _embed(self, dim: int, ids: Mapping[str, FieldIds]) -> list[tf.Tensor]:
-        """The embeddings of all fields of one dimension, [B, dim] each or side by side."""
-        table, fused = self.tables[str(dim)].value, self._fused[dim]
-        parts = []
-        if fused.plain:
-            columns = [ids[field.name].ids for field in fused.plain]
-            is_int32 = fused.num_rows < 2**31 and all(column.dtype == tf.int32 for column in columns)
-            dtype = tf.int32 if is_int32 else tf.int64
-            offsets = tf.constant([fused.offsets[field.table_key] for field in fused.plain], dtype)
-            rows = tf.stack([tf.cast(column, dtype) for column in columns], axis=1) + offsets
-            # tf.gather on the variable reads the touched rows only; keras.ops.take would copy the table first.
-            parts.append(tf.reshape(tf.gather(table, rows), [-1, len(columns) * dim]))
-        for field in fused.combined:
-            parts.append(embed(table, ids[field.name], field, fused.offsets[field.table_key]))
-        return parts
-
     def tables_by_field(self) -> dict[str, np.ndarray]:
         """The table [V, d] of each field that the plan keeps, those of one shared table alike."""
         self._require_values()
+        values = {dim: self._values(dim) for dim in self._fused}
         tables = {}
         for field in self.plan.kept_fields:
             start = self._fused[field.dimension].offsets[field.table_key]
-            tables[field.name] = self.tables[str(field.dimension)].numpy()[start : start + field.vocabulary_size]
+            tables[field.name] = values[field.dimension][start : start + field.vocabulary_size]
         return tables
+
+    def _values(self, dim: int) -> np.ndarray:
+        """All tables of one dimension, [rows, dim]."""
+        return self.tables[str(dim)].numpy()
 
     def kernels_by_field(self) -> dict[str, np.ndarray]:
         """The adapter's rows W_i [d, adapter_width] of each field that the plan keeps."""

@@ -14,7 +14,7 @@ NAMES_WITH_EXAMPLE = (
     *("DimGrowEmbedding", "GrowableEmbedding", "PlannedEmbedding", "ShuffleGate", "RankingModel", "build_model"),
     *("Field", "EmbeddingPlan", "GateConfig", "GrowthConfig", "DimGrowConfig", "DimGrowPaperConfig", "TrainingConfig"),
     "ModelConfig",
-    *("evaluate", "retrain", "search", "transfer_layer", "transfer_model"),
+    *("evaluate", "retrain", "search", "transfer_layer", "transfer_model", "with_storage", "compare_storage"),
 )
 OPTIONAL = {"keras_dimgrow.report": ("jinja2", "matplotlib"), "keras_dimgrow.tfrs": ("tensorflow_recommenders",)}
 MODULES = [

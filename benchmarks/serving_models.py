@@ -1,0 +1,78 @@
+"""The models that serving_speed.py compares, of the Criteo profile, exported for serving; and requests for them."""
+
+import os
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from criteo_profile import ADAPTER_WIDTH, make_fields, make_uniform_model, mixed_dims
+
+import keras_dimgrow as kd
+
+TOTAL_ROWS = 1_000_000
+SHARE = 0.2
+STORAGES = ("float32", "float16", "int8")
+BATCH_SIZES = (512, 32, 1)
+NUM_REQUESTS = 100
+
+
+def make_plan(fields: list[kd.Field]) -> kd.EmbeddingPlan:
+    """A plan of 20% of uniform 16's parameters, by a fixed rule: no field is removed, dimensions are 1 to 6.
+
+    `mixed_dims`, and then, from the largest table to the smallest, one more dimension as often as it fits. A searched plan
+    often removes fields, which only makes it faster.
+    """
+    sizes, dims = [field.vocabulary_size for field in fields], mixed_dims()
+    room = SHARE * 16 * sum(sizes) - sum(size * dim for size, dim in zip(sizes, dims, strict=True))
+    for index, size in enumerate(sizes):
+        more = int(room // size)
+        dims[index] += more
+        room -= more * size
+    return kd.EmbeddingPlan.from_dimensions(fields, {f.name: dim for f, dim in zip(fields, dims, strict=True)})
+
+
+def export_all(directory: str) -> None:
+    """Writes a SavedModel of each model, as version 1 in a directory of its name, and requests.npz beside them.
+
+    In it, `B_field` are the ids of all requests of batch size B, [NUM_REQUESTS, B].
+    """
+    fields = make_fields(TOTAL_ROWS)
+    planned = _make_planned(make_plan(fields))
+    models = {f"plan_{storage}": kd.with_storage(planned, storage) for storage in STORAGES}
+    models["uniform_fused"] = kd.with_storage(_make_planned(kd.EmbeddingPlan.uniform(fields, 16)))
+    models["uniform_separate"] = make_uniform_model(fields, None)
+    for name, model in models.items():
+        _export(model, fields, os.path.join(directory, name, "1"))
+    requests = {size: make_requests(size, NUM_REQUESTS) for size in BATCH_SIZES}
+    arrays = {f"{size}_{f.name}": np.stack([r[f.name] for r in requests[size]]) for size in requests for f in fields}
+    np.savez(os.path.join(directory, "requests.npz"), **arrays)
+
+
+def _make_planned(plan: kd.EmbeddingPlan) -> kd.RankingModel:
+    embedding = kd.PlannedEmbedding(plan, ADAPTER_WIDTH, seed=0)
+    return kd.build_model(embedding, kd.ModelConfig(adapter_width=ADAPTER_WIDTH), seed=0)
+
+
+def _export(model: keras.Model, fields: list[kd.Field], path: str) -> None:
+    """One signature: int64 [B] by field. The same for all; the model's variables are found by tracing it.
+
+    `archive.track(model)` would write each of them twice, of every model.
+    """
+    signature = {field.name: tf.TensorSpec([None], tf.int64, name=field.name) for field in fields}
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint("serving_default", lambda ids: {"outputs": model(ids, training=False)}, [signature])
+    archive.write_out(path, verbose=False)
+
+
+def make_requests(batch_size: int, num_requests: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Zipf ids, int64 [B] by field."""
+    rng = np.random.default_rng(seed)
+    return [
+        {f.name: np.minimum(rng.zipf(1.2, batch_size) - 1, f.vocabulary_size - 1) for f in make_fields(TOTAL_ROWS)}
+        for _ in range(num_requests)
+    ]
+
+
+if __name__ == "__main__":
+    export_all(sys.argv[1])
