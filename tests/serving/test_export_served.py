@@ -34,9 +34,7 @@ def test_classify_and_regress_give_the_probabilities_of_keras(exported, stub):
         (regression_pb2.RegressionRequest, "regress"),
     ):
         request = kind(model_spec={"name": "default", "signature_name": signature})
-        request.input.example_list.examples.extend(
-            tf.train.Example.FromString(serialize(row)) for row in [*ROWS, {}]
-        )
+        request.input.example_list.examples.extend(tf.train.Example.FromString(serialize(row)) for row in [*ROWS, {}])
         answers[signature] = getattr(stub, signature.capitalize())(request).result
     np.testing.assert_allclose([x.value for x in answers["regress"].regressions], expected, atol=1e-5)
     rows = answers["classify"].classifications
