@@ -13,11 +13,16 @@ from typing import Any
 import numpy as np
 
 from keras_dimgrow.allocation import allocate, concave_majorant
+from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.fields import Field
+from keras_dimgrow.filling import fill
 
 CREDIT = 0.5  # what a dimension that was never tried is expected to gain, as a part of the one before it
 SMOOTHING = 0.5  # weight of the past in the moving averages
-ERROR_WEIGHT = 0.5  # standard errors taken off a gain, or added to it: see `Ledger.utilities`
+ERROR_WEIGHT = 0.5  # standard errors taken off a gain while searching
+PROOF = 2.0  # standard errors taken off the gain of a further dimension that a plan is to be shaped by
+TRUST = 2.0  # standard errors added to the gain of a table's first dimension: see `Ledger.utilities`
+MATERIAL_SHARE = 1e-3  # of what all tables gain: what a first dimension may gain, at best, where a plan is to be filled
 YOUNG_LOOKS = 2  # looks before new columns are judged
 DOUBT_LOOKS = 4  # looks before a table whose first dimension gains nothing is given up
 REST_LOOKS = 6  # looks after which a table that was given up is tried again
@@ -90,32 +95,42 @@ class Ledger:
         self.trials[(before == 0) & (after > 0)] += 1
 
     def utilities(self, budget: int, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
-        """u(0 .. d) of each table: the concave majorant of what its components gain, with `error_weight` standard errors.
+        """u(0 .. d) of each table: the concave majorant of what its components gain, less `error_weight` standard errors.
 
-        A further dimension, or a dear table, has to prove itself: the errors are taken off its gain. To the gain of a table's
-        first dimension they are added unless it is dear: a field that somebody chose has to be proven useless.
+        A further dimension has to prove itself. To the gain of a table's first dimension `TRUST` standard errors are added: a
+        field that somebody chose has to be proven useless. That of a dear table has to prove itself, too, by at most
+        `ERROR_WEIGHT` standard errors.
         """
         return [concave_majorant(np.append(0.0, np.cumsum(g))) for g in self._careful_gains(budget, error_weight)]
 
     def _careful_gains(self, budget: int, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
         is_trusted = self.sizes <= DEAR_SHARE * budget
-        return [
-            gains + np.where((np.arange(len(gains)) == 0) & trusted, error_weight, -error_weight) * errors
-            for gains, errors, trusted in zip(self.gains, self.errors, is_trusted, strict=True)
-        ]
+        trust, doubt = TRUST if error_weight else 0.0, min(error_weight, ERROR_WEIGHT)
+        careful = []
+        for gains, errors, trusted in zip(self.gains, self.errors, is_trusted, strict=True):
+            weights = np.full(len(gains), -error_weight)
+            weights[:1] = trust if trusted else -doubt
+            careful.append(gains + weights * errors)
+        return careful
+
+    def _hopes(self) -> np.ndarray:
+        """What the first dimension of each table gains at best: with `TRUST` standard errors, [F]; infinite if never tried."""
+        pairs = zip(self.gains, self.errors, strict=True)
+        return np.array([gains[0] + TRUST * errors[0] if len(gains) else np.inf for gains, errors in pairs])
 
     def curves_and_minimum(
         self, budget: int, error_weight: float = ERROR_WEIGHT
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """What a plan is chosen from: utilities as far as dimensions were tried, and the least dimension of each table.
 
-        A table keeps its min_dim, and one dimension if that is cheap: too little to be worth an error.
+        A table keeps its min_dim, and one dimension if that is cheap and not proven to be useless: too little to be worth an
+        error.
         """
-        sizes = self.sizes
+        sizes, hopes = self.sizes, self._hopes()
         minimum = np.array([table.min_dim for table in self.tables])
         room = budget - int(sizes @ minimum)
         for i in np.argsort(sizes, kind="stable"):
-            if not minimum[i] and sizes[i] <= min(CHEAP_SHARE * budget, room):
+            if not minimum[i] and hopes[i] > 0 and sizes[i] <= min(CHEAP_SHARE * budget, room):
                 minimum[i] = 1
                 room -= sizes[i]
         curves = [
@@ -124,8 +139,8 @@ class Ledger:
         ]
         return curves, minimum
 
-    def plan_dims(self, budget: int, error_weight: float = ERROR_WEIGHT) -> np.ndarray:
-        """The dimensions of most utility within `budget` parameters, int [F].
+    def proven_dims(self, budget: int, error_weight: float = ERROR_WEIGHT) -> np.ndarray:
+        """The dimensions of most utility within `budget` parameters, int [F]; it may take far less.
 
         Raises:
             ValueError: if the tables' min_dim take more than the budget, or it allows no table any dimension.
@@ -142,6 +157,23 @@ class Ledger:
             firsts = [gains[0] if len(gains) else -np.inf for gains in self._careful_gains(budget, error_weight)]
             dims[max(affordable, key=lambda i: firsts[i])] = 1
         return dims
+
+    def plan_dims(self, budget: int, error_weight: float = PROOF) -> np.ndarray:
+        """`proven_dims`, and what they leave of the budget shared out among the tables kept (`fill`), int [F].
+
+        Proof gives the plan its shape. What proves nothing may still help to train, and where nothing is proven, all seeds come
+        to much the same plan.
+        """
+        return self.filled(self.proven_dims(budget, error_weight), budget)
+
+    def filled(self, dims: np.ndarray, budget: int) -> np.ndarray:
+        """`dims`, and what they leave of the budget shared out (`fill`), int [F].
+
+        Not among tables without dimensions, nor those whose first one gains next to nothing at best.
+        """
+        worth_it = self._hopes() >= MATERIAL_SHARE * sum(float(np.maximum(gains, 0).sum()) for gains in self.gains)
+        most = np.minimum([table.max_dim for table in self.tables], UNIFORM_DIMENSION)
+        return fill(dims, self.sizes, budget, np.where(worth_it, most, dims).tolist())
 
     def next_dims(self, dims: np.ndarray, budget: int, limit: int, may_begin: bool = True) -> np.ndarray:
         """The dimensions to search on with: those of most utility, with credit for those not tried, within `limit`.

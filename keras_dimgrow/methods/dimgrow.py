@@ -18,6 +18,7 @@ from keras_dimgrow.callbacks import resident_bytes
 from keras_dimgrow.checkpoint import SearchCheckpoint
 from keras_dimgrow.config import Config
 from keras_dimgrow.evaluation import roc_auc
+from keras_dimgrow.filling import MIN_USED_SHARE
 from keras_dimgrow.interrupts import interrupts_deferred
 from keras_dimgrow.layers import GrowableEmbedding
 from keras_dimgrow.ledger import Ledger
@@ -30,7 +31,6 @@ from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER
 from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.utility import HeldOutRows, Look
 
-MIN_USED_SHARE = 0.92  # of the budget; a plan below it says why
 MIN_STEPS, MAX_STEPS = 300, 4000  # of a search, unless one pass over the data takes more
 
 
@@ -129,7 +129,9 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
         for _ in problem.train_data.repeat().take(step):
             pass
     ledger = growth.best
-    found = problem.plan(ledger.plan_dims(budget))
+    # Without a budget the smallest plan that is good enough is asked for: nothing is filled.
+    plan_dims = ledger.plan_dims if problem.max_parameters else ledger.proven_dims
+    found = problem.plan(plan_dims(budget))
     growth.settle(found)
     plan, note, races, race_seconds = found, None, [], 0.0
     if config.race:
@@ -138,9 +140,7 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
         plan, note, races = outcome.plan, outcome.note, outcome.records
         race_seconds = time.monotonic() - begin
     if problem.max_parameters and plan.parameters < MIN_USED_SHARE * budget:
-        used = (
-            f"The plan takes {plan.parameters / budget:.0%} of the budget: no further dimension lowered held-out loss."
-        )
+        used = _why_less(problem, plan, plan == found)
         note = used if note is None else f"{note} {used}"
     return SearchResult(
         plan,
@@ -149,10 +149,21 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
         model if plan == found else None,
         peak_table_bytes=growth.peak_parameters * BYTES_PER_TRAINED_PARAMETER,
         note=note,
-        plan_for=lambda smaller: plan if smaller >= plan.parameters else problem.plan(ledger.plan_dims(smaller)),
+        plan_for=lambda smaller: plan if smaller >= plan.parameters else problem.plan(plan_dims(smaller)),
         race=races,
         race_seconds=race_seconds,
     )
+
+
+def _why_less(problem: SearchProblem, plan: EmbeddingPlan, is_found: bool) -> str:
+    """Why a plan takes clearly less than its budget."""
+    used = f"The plan takes {plan.parameters / (problem.max_parameters or 1):.0%} of the budget"
+    if not is_found:
+        return f"{used}: of the plans raced, none that takes more did better."
+    kept = [table for table in problem.tables if plan.dimensions[table.name]]
+    if all(plan.dimensions[table.name] >= min(table.max_dim, UNIFORM_DIMENSION) for table in kept):
+        return f"{used}: its fields have {UNIFORM_DIMENSION} dimensions or their max_dim, other fields would not help."
+    return f"{used}: no further dimension fits."
 
 
 def start_dims(problem: SearchProblem, budget: int, limit: int) -> np.ndarray:

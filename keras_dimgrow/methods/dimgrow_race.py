@@ -4,14 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.config import Config
-from keras_dimgrow.ledger import Ledger
+from keras_dimgrow.ledger import ERROR_WEIGHT, PROOF, Ledger
 from keras_dimgrow.methods import log_vocabulary, mixed_dimension, uniform
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
-from keras_dimgrow.methods.scaling import scale_dimensions
 from keras_dimgrow.neighbours import neighbours
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER, race
@@ -76,36 +73,28 @@ def race_plans(
 
 
 def plans_within(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan, budget: int) -> dict[str, EmbeddingPlan]:
-    """The contestants of `found`: its near-optimal neighbours, bolder plans, and the rules that fit the budget."""
-    curves, minimum = ledger.curves_and_minimum(budget)
-    dims = [found.dimensions[table.name] for table in problem.tables]
-    near = neighbours(curves, ledger.sizes.tolist(), budget, minimum.tolist(), dims, num_expensive=2)
-    plans = {f"neighbour {number}": problem.plan(other) for number, other in enumerate(near, 1)}
-    plans["lenient"] = problem.plan(ledger.plan_dims(budget, error_weight=0.0))
-    # Dimensions that add nothing to a trained model may still help to train it, where few passes are made.
-    plans["filled"] = problem.plan(_filled(problem, dims, budget))
-    plans["half filled"] = problem.plan(_filled(problem, dims, round((found.parameters * budget) ** 0.5)))
+    """The contestants of `found`: its near-optimal neighbours, others of the same search, and the rules that fit."""
+    curves, minimum = ledger.curves_and_minimum(budget, PROOF)
+    near = neighbours(
+        curves,
+        ledger.sizes.tolist(),
+        budget,
+        minimum.tolist(),
+        ledger.proven_dims(budget, PROOF).tolist(),
+        num_expensive=2,
+    )
+    plans = {f"neighbour {number}": problem.plan(ledger.filled(other, budget)) for number, other in enumerate(near, 1)}
+    plans["lenient"] = problem.plan(ledger.plan_dims(budget, ERROR_WEIGHT))
+    # Where many passes are made, spare dimensions overfit.
+    halfway = round((ledger.sizes @ ledger.proven_dims(budget, PROOF) * budget) ** 0.5)
+    plans["half filled"] = problem.plan(ledger.filled(ledger.proven_dims(budget, PROOF), halfway))
+    plans["unfilled"] = problem.plan(ledger.proven_dims(budget))
     for name, (run, rule_config) in RULES.items():
         try:
             plans[name] = run(dataclasses.replace(problem, max_parameters=budget), rule_config).plan
         except ValueError:
             continue  # one dimension for each field does not fit
     return plans
-
-
-def _filled(problem: SearchProblem, dims: list[int], budget: int) -> np.ndarray:
-    """`dims` in proportion, until the budget is used or fields have 16 (or what they had)."""
-    kept = np.flatnonzero(dims)
-    tables = [problem.tables[i] for i in kept]
-    filled = np.array(dims)
-    most = [min(table.max_dim, UNIFORM_DIMENSION) for table in tables]
-    filled[kept] = scale_dimensions(
-        filled[kept].tolist(),
-        [(int(dim), max(int(dim), high)) for dim, high in zip(filled[kept], most, strict=True)],
-        [table.vocabulary_size for table in tables],
-        budget,
-    )
-    return filled
 
 
 def _smaller_plans(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan) -> dict[str, EmbeddingPlan]:
@@ -121,11 +110,11 @@ def _smaller_plans(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan)
         low, high = max(1, int(ledger.sizes @ minimum)), found.parameters
         while high - low > max(1, found.parameters // 200):
             middle = (low + high) // 2
-            if utility(ledger.plan_dims(middle)) >= part * whole:
+            if utility(ledger.proven_dims(middle)) >= part * whole:
                 high = middle
             else:
                 low = middle
-        smaller = ledger.plan_dims(high)
+        smaller = ledger.proven_dims(high)
         if smaller.any():
             plans[f"{part:g} of the utility"] = problem.plan(smaller)
     return plans

@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_dimgrow import Field
-from keras_dimgrow.ledger import CHEAP_SHARE, DOUBT_LOOKS, ERROR_WEIGHT, MAX_TRIALS, REST_LOOKS, SMOOTHING, Ledger
+from keras_dimgrow.ledger import (
+    CHEAP_SHARE,
+    DOUBT_LOOKS,
+    ERROR_WEIGHT,
+    MATERIAL_SHARE,
+    MAX_TRIALS,
+    PROOF,
+    REST_LOOKS,
+    SMOOTHING,
+    TRUST,
+    Ledger,
+)
 from keras_dimgrow.ledger import YOUNG_LOOKS as YOUNG
 
 BIG = 10**9  # a budget of which no table here is a cheap part
@@ -118,7 +129,7 @@ def test_errors_are_added_to_a_first_gain_and_taken_off_further_ones():
 
     (u,) = ledger.utilities(budget=10**6, error_weight=0.5)
 
-    np.testing.assert_allclose(u, np.cumsum([0, 0.55, 0.25, 0.15]))
+    np.testing.assert_allclose(u, np.cumsum([0, 0.5 + 0.1 * TRUST, 0.25, 0.15]))
 
 
 def test_errors_are_taken_off_the_first_gain_of_a_dear_table():
@@ -150,41 +161,69 @@ def test_utilities_are_concave_whatever_was_measured():
 def test_the_plan_spends_parameters_where_they_gain_most():
     ledger = ledger_of([300, 10_000], [[0.2, 0.1], [0.5, 0.4]])
 
-    assert ledger.plan_dims(300).tolist() == [1, 0]
-    assert ledger.plan_dims(10_000).tolist() == [0, 1]
-    assert ledger.plan_dims(10_600).tolist() == [2, 1]
-    assert ledger.plan_dims(BIG).tolist() == [2, 2]
+    assert ledger.proven_dims(300).tolist() == [1, 0]
+    assert ledger.proven_dims(10_000).tolist() == [0, 1]
+    assert ledger.proven_dims(10_600).tolist() == [2, 1]
+    assert ledger.proven_dims(BIG).tolist() == [2, 2]
 
 
-def test_a_useless_cheap_table_keeps_one_dimension_and_a_dear_one_does_not():
-    ledger = ledger_of([10, 50, 10, 20], [[-0.1], [-0.1], [], [0.5]])
+def test_a_cheap_table_that_may_be_useless_keeps_one_dimension_and_a_dear_one_does_not():
+    errors = [[0.06], [0.01], [], [0.0]]
+    ledger = ledger_of([10, 50, 10, 20], [[-0.1], [-0.1], [], [0.5]], errors)
 
-    assert ledger.plan_dims(int(10 / CHEAP_SHARE)).tolist() == [1, 0, 1, 1]
-    assert ledger.plan_dims(int(10 / CHEAP_SHARE) - 1).tolist() == [0, 0, 0, 1]
+    assert ledger.proven_dims(int(10 / CHEAP_SHARE)).tolist() == [1, 0, 1, 1]
+    ledger.errors[0][:] = 0.04
+    assert ledger.proven_dims(int(10 / CHEAP_SHARE) - 1).tolist() == [0, 0, 0, 1]
+
+
+def test_a_cheap_table_that_is_proven_useless_is_removed():
+    ledger = ledger_of([10, 20], [[-0.1], [0.5]], [[0.9 * 0.1 / TRUST], [0.0]])
+
+    assert ledger.proven_dims(int(20 / CHEAP_SHARE)).tolist() == [0, 1]
 
 
 def test_a_plan_keeps_the_best_field_it_can_pay_where_none_was_shown_to_help():
     ledger = ledger_of([100, 90, 80, 200], [[-0.2], [-0.1], [], [-0.01]])
 
-    assert [ledger.plan_dims(budget).tolist() for budget in (199, 99, 89)] == [[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
-    assert ledger.plan_dims(200).tolist() == [0, 0, 0, 1]
+    assert [ledger.proven_dims(budget).tolist() for budget in (199, 99, 89)] == [
+        [0, 1, 0, 0],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+    ]
+    assert ledger.proven_dims(200).tolist() == [0, 0, 0, 1]
     with pytest.raises(ValueError, match=r"smallest field takes 80 parameters; received a budget of 79. Raise param"):
-        ledger.plan_dims(79)
+        ledger.proven_dims(79)
 
 
 def test_cheap_tables_keep_one_only_as_far_as_min_dim_leaves_room():
     fields = (Field(name="fixed", vocabulary_size=995, min_dim=1), *tables(4, 5))
-    ledger = Ledger(fields, [np.zeros(1)] * 3, [np.zeros(1)] * 3, np.full(3, 9), np.ones(3, int))
+    ledger = Ledger(fields, [np.zeros(1)] * 3, [np.ones(1)] * 3, np.full(3, 9), np.ones(3, int))
 
-    assert ledger.plan_dims(1000).tolist() == [1, 1, 0]
+    assert ledger.proven_dims(1000).tolist() == [1, 1, 0]
 
 
 def test_a_table_keeps_its_min_dim_even_if_so_many_were_never_tried():
     ledger = ledger_of([100, 100], [[-0.1], [0.5, 0.4]], min_dim=3)
 
-    assert ledger.plan_dims(BIG).tolist() == [3, 3]
+    assert ledger.proven_dims(BIG).tolist() == [3, 3]
     with pytest.raises(ValueError, match=r"the minimum alone takes 600 parameters; received budget=599"):
-        ledger.plan_dims(599)
+        ledger.proven_dims(599)
+
+
+def test_a_plan_has_the_shape_of_what_is_proven_and_takes_the_whole_budget():
+    ledger = ledger_of([100] * 3, [[0.5, 0.4], [0.5, 0.1], [0.5]], [[0.1, 0.1], [0.1, 0.1], [0.1]])
+
+    assert ledger.proven_dims(BIG).tolist() == [2, 2, 1]
+    assert ledger.proven_dims(BIG, PROOF).tolist() == [2, 1, 1]
+    assert ledger.plan_dims(1600).tolist() == [8, 4, 4]
+    assert ledger.plan_dims(BIG).tolist() == [16, 16, 16]
+
+
+def test_tables_that_are_out_or_gain_next_to_nothing_get_nothing_of_what_is_left():
+    gains = [[1.0], [0.1 * MATERIAL_SHARE], [-1.0], []]
+    ledger = ledger_of([20, 20, 20, 20], gains, max_dim=12)
+
+    assert ledger.filled(np.array([1, 1, 0, 1]), 10_000).tolist() == [12, 1, 0, 12]
 
 
 SIZES = st.integers(2, 5000)
@@ -220,7 +259,9 @@ def test_a_plan_is_within_the_budget_and_the_bounds_of_the_tables(ledger, more, 
     assert ledger.sizes @ dims <= budget
     assert (dims >= minimum).all()
     assert dims.any()
-    assert (dims <= [max(1, len(gains), least) for gains, least in zip(ledger.gains, minimum, strict=True)]).all()
+    tried = [max(1, len(gains), least) for gains, least in zip(ledger.gains, minimum, strict=True)]
+    assert (ledger.proven_dims(budget, error_weight) <= np.minimum(dims, tried)).all()
+    assert (dims <= np.maximum([table.max_dim for table in ledger.tables], minimum)).all()
 
 
 @settings(max_examples=200, deadline=None)

@@ -178,11 +178,14 @@ def test_a_plan_of_a_smaller_budget_takes_what_gains_most(find):
     assert find(200).plan_at(32).dimensions == {"left": 2, "noise": 0, "right": 2}
 
 
-def test_a_budget_that_is_not_used_is_explained_and_one_that_is_is_not(find):
-    assert find(ALL * 16).note.startswith("The plan takes ")
-    assert find(ALL * 16).note.endswith("of the budget: no further dimension lowered held-out loss.")
+def test_a_budget_is_used_and_one_that_cannot_be_is_explained(find):
     assert find(32).plan.parameters > MIN_USED_SHARE * 32
     assert find(32).note is None
+    at_most = find(ALL * 16, noise={"max_dim": 1})
+    assert at_most.plan.dimensions == {"left": 16, "noise": 1, "right": 16}
+    assert at_most.note == (
+        "The plan takes 25% of the budget: its fields have 16 dimensions or their max_dim, other fields would not help."
+    )
 
 
 @pytest.mark.parametrize(
