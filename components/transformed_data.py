@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from keras_dimgrow import Field
+from keras_dimgrow import Field, choose_batch_size
 
 # Up to this many bytes of (compressed) records, a split is parsed once and held in memory as int32.
 MAX_BYTES_IN_MEMORY = 2**30
@@ -37,12 +37,13 @@ def fields_of(tft_output: tft.TFTransformOutput, label: str) -> list[Field]:
 
 
 def read_split(
-    files: Sequence[str], fields: Sequence[Field], label: str, batch_size: int, shuffle_seed: int | None = None
+    files: Sequence[str], fields: Sequence[Field], label: str, batch_size: int | None, shuffle_seed: int | None = None
 ) -> tf.data.Dataset:
     """Batches of ({field: int32 [B]}, label float32 [B]) from gzip TFRecords of transformed examples.
 
     Args:
         files: paths of the split's files.
+        batch_size: rows of a batch; None: as `choose_batch_size` has it for the rows of this split.
         shuffle_seed: seed of a new order in each pass, the same in every process; None keeps the order of the files.
             A short last batch is dropped when shuffling, so that a shuffled pass has batches of one size.
 
@@ -69,6 +70,7 @@ def read_split(
     records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
     if sum(tf.io.gfile.stat(file).length for file in files) > MAX_BYTES_IN_MEMORY:
         num_rows = _count(records)
+        batch_size = batch_size or choose_batch_size(num_rows)
         if is_shuffled:
             records = records.shuffle(64 * batch_size, seed=shuffle_seed)
         batches = records.batch(batch_size, drop_remainder=is_shuffled).map(parse, num_parallel_calls=2)
@@ -80,6 +82,7 @@ def read_split(
         raise ValueError(f"No rows in {os.path.dirname(sorted(files)[0])}: every row went to other splits. Add data.")
     ids, labels = (tf.constant(np.concatenate(part)) for part in zip(*parsed, strict=True))
     num_rows = len(labels)
+    batch_size = batch_size or choose_batch_size(num_rows)
     order = tf.data.Dataset.range(num_rows)
     if is_shuffled:
         order = order.shuffle(num_rows, seed=shuffle_seed, reshuffle_each_iteration=True)

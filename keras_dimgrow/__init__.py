@@ -42,6 +42,7 @@ from keras_dimgrow.policy import GrowthConfig
 from keras_dimgrow.quantize import StorageComparison, compare_storage, with_storage
 from keras_dimgrow.search import TrainingConfig, TrainingResult, retrain, search
 from keras_dimgrow.shuffle_gate import GateConfig, ShuffleGate
+from keras_dimgrow.steps import choose_batch_size
 from keras_dimgrow.transfer import transfer_layer, transfer_model
 from keras_dimgrow.variables import GrowableVariable
 
@@ -79,6 +80,7 @@ __all__ = [
     "TrainingResult",
     "WideDeep",
     "build_model",
+    "choose_batch_size",
     "compare_storage",
     "evaluate",
     "growable",

@@ -1,6 +1,20 @@
-"""How many training steps a method takes: it follows from the size of the data."""
+"""How many training steps a method takes, and of how many rows: both follow from the size of the data."""
 
 import tensorflow as tf
+
+# Fewer training rows than this -> rows of a batch.
+_BATCH_SIZES = {50_000: 256, 1_000_000: 1024}
+_LARGEST_BATCH_SIZE = 2048
+
+
+def choose_batch_size(num_rows: int) -> int:
+    """Rows of a batch, for searches and trainings alike, that suit so many training rows.
+
+    Example:
+        >>> [choose_batch_size(num_rows) for num_rows in (10_000, 200_000, 45_000_000)]
+        [256, 1024, 2048]
+    """
+    return next((size for limit, size in _BATCH_SIZES.items() if num_rows < limit), _LARGEST_BATCH_SIZE)
 
 
 def steps_per_pass(data: tf.data.Dataset) -> int:

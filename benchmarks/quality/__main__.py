@@ -25,9 +25,6 @@ from keras_dimgrow.models.build import BACKBONES
 from pipeline.errors import UserError
 
 SUBJECT = "dimgrow"
-# Fewer training rows than this -> rows of a batch, for searches and trainings alike.
-BATCH_SIZES = {50_000: 256, 1_000_000: 1024}
-LARGEST_BATCH_SIZE = 2048
 CONSOLE_WIDTH = 180
 
 
@@ -95,16 +92,11 @@ def _furnish(options, data: Data, console) -> Laboratory:
     return Laboratory(
         data=data,
         store=Store(os.path.join(options.output, "cases")),
-        batch_size=options.batch_size or choose_batch_size(data.num_rows("train")),
+        batch_size=options.batch_size or kd.choose_batch_size(data.num_rows("train")),
         training=kd.TrainingConfig(**{key: value for key, value in training.items() if value is not None}),
         model=kd.ModelConfig(**{key: value for key, value in model.items() if value is not None}),
         report=lambda line: console.print(line, style="dim", markup=False),
     )
-
-
-def choose_batch_size(num_rows: int) -> int:
-    """Rows of a batch for so many training rows."""
-    return next((size for limit, size in BATCH_SIZES.items() if num_rows < limit), LARGEST_BATCH_SIZE)
 
 
 def _describe(options, laboratory: Laboratory) -> dict:

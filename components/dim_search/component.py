@@ -23,7 +23,7 @@ class DimSearchSpec(component_spec.ComponentSpec):
         "parameter_budget": component_spec.ExecutionParameter(type=str),  # JSON: null, a number or a text
         "method_config": component_spec.ExecutionParameter(type=str),
         "model_config": component_spec.ExecutionParameter(type=str),
-        "batch_size": component_spec.ExecutionParameter(type=int),
+        "batch_size": component_spec.ExecutionParameter(type=int, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
         "uniform_dimension": component_spec.ExecutionParameter(type=int),
         "checkpoint_directory": component_spec.ExecutionParameter(type=str),
@@ -55,7 +55,7 @@ class DimSearch(base_component.BaseComponent):
             or bytes of the float32 tables ("64MB"); None for no budget.
         method_config: settings of the method, of the class `METHODS[method].config`; None for its defaults.
         model_config: the model around the embeddings.
-        batch_size: rows per training step.
+        batch_size: rows per training step; None: as `choose_batch_size` has it for the rows of the split `train`.
         seed: seed of everything random.
         uniform_dimension: dimension of the uniform model that the report compares with.
         checkpoint_directory: where an interrupted search is kept, to go on when the pipeline is run again; empty for none.
@@ -77,7 +77,7 @@ class DimSearch(base_component.BaseComponent):
         parameter_budget: Budget | None = None,
         method_config: Config | None = None,
         model_config: ModelConfig | None = None,
-        batch_size: int = 1024,
+        batch_size: int | None = None,
         seed: int = 0,
         uniform_dimension: int = 16,
         checkpoint_directory: str = "",

@@ -41,7 +41,7 @@ class Executor(base_executor.BaseExecutor):
         report = artifact_utils.get_single_instance(output_dict["search_report"])
         method, budget = exec_properties["method"], json.loads(exec_properties["parameter_budget"])
         config = METHODS[method].config.from_json(exec_properties["method_config"])
-        label, batch_size, seed = (exec_properties[key] for key in ("label", "batch_size", "seed"))
+        label, seed = exec_properties["label"], exec_properties["seed"]
 
         fields = fields_of(tft.TFTransformOutput(graph.uri), label)
         checkpoint = _checkpoint_directory(exec_properties, examples.uri)
@@ -56,9 +56,11 @@ class Executor(base_executor.BaseExecutor):
             files = tf.io.gfile.glob(os.path.join(artifact_utils.get_split_uri([examples], split), "*"))
             return read_split(files, fields, label, **options)
 
+        train_data = batches("train", batch_size=exec_properties.get("batch_size"), shuffle_seed=seed)
+        batch_size = train_data.element_spec[1].shape[0]  # known: shuffled batches have one size
         result = search(
             fields,
-            batches("train", batch_size=batch_size, shuffle_seed=seed),
+            train_data,
             batches("eval", batch_size=max(batch_size, 4096)),
             method=method,
             parameter_budget=budget,

@@ -2,7 +2,6 @@
 
 import pytest
 
-from benchmarks.quality.__main__ import choose_batch_size
 from benchmarks.quality.runner import add_rules
 from benchmarks.quality.specs import parse_budgets, parse_methods
 
@@ -47,7 +46,3 @@ def test_simple_rules_are_compared_whether_asked_for_or_not():
     assert sorted([*missing, *(spec.label for spec in specs if spec.is_rule)]) == [
         *("log_vocabulary", "mixed_dimension", "uniform")
     ]
-
-
-def test_batches_grow_with_the_data():
-    assert [choose_batch_size(rows) for rows in (49_999, 50_000, 999_999, 1_000_000)] == [256, 1024, 1024, 2048]

@@ -51,6 +51,16 @@ def test_a_schema_without_fields_is_an_error(tmp_path):
         fields_of(graph, "click")
 
 
+def test_the_batch_size_follows_from_the_rows_unless_it_is_given(transform_output, fields, monkeypatch):
+    files = files_of(transform_output)
+    for max_bytes in (transformed_data.MAX_BYTES_IN_MEMORY, 0):  # held in memory, streamed
+        monkeypatch.setattr(transformed_data, "MAX_BYTES_IN_MEMORY", max_bytes)
+        sizes = [
+            read_split(files, fields, "click", size, shuffle_seed=0).element_spec[1].shape[0] for size in (None, 100)
+        ]
+        assert sizes == [256, 100]
+
+
 def test_batches_hold_every_row_once_in_the_order_of_the_files(transform_output, fields):
     batches = list(read_split(files_of(transform_output, "eval"), fields, "click", 150).as_numpy_iterator())
 

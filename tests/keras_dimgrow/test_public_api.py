@@ -45,6 +45,7 @@ NAMES = [
     "TrainingResult",
     "WideDeep",
     "build_model",
+    "choose_batch_size",
     "compare_storage",
     "evaluate",
     "growable",

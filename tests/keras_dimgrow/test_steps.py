@@ -3,7 +3,11 @@
 import pytest
 import tensorflow as tf
 
-from keras_dimgrow.steps import epochs_within, steps_for, steps_per_pass
+from keras_dimgrow.steps import choose_batch_size, epochs_within, steps_for, steps_per_pass
+
+
+def test_batches_grow_with_the_data():
+    assert [choose_batch_size(rows) for rows in (49_999, 50_000, 999_999, 1_000_000)] == [256, 1024, 1024, 2048]
 
 
 def test_steps_follow_from_the_data():
