@@ -6,6 +6,7 @@ smooths it over looks, and an exact knapsack chooses what to hold next. The pape
 """
 
 import dataclasses
+import gc
 import time
 from typing import Any
 
@@ -136,6 +137,7 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     plan, note, races, race_seconds = found, None, [], 0.0
     if config.race:
         begin = time.monotonic()
+        growth.release()
         outcome = race_plans(problem, config, ledger, found, num_steps)
         plan, note, races = outcome.plan, outcome.note, outcome.records
         race_seconds = time.monotonic() - begin
@@ -253,6 +255,12 @@ class UtilityGrowth(keras.callbacks.Callback):
             self._change(self.rows.look(), before, np.minimum(before, after))
         if (after > before).any():
             self._change(self.rows.look(), np.minimum(before, after), after)
+
+    def release(self) -> None:
+        """Frees what was traced to train and to look, before a race traces its own."""
+        self.model.train_function = None
+        del self.rows
+        gc.collect()  # what was traced refers to itself
 
     def _record(self, look: Look, logs, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
         """One line of the trajectory."""
