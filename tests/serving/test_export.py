@@ -73,6 +73,12 @@ def test_assets_extra_is_written_and_nothing_else_is_left(exported):
     assert set(os.listdir(os.path.join(exported.directory, "assets.extra"))) == files
 
 
+def test_every_variable_is_written_once(exported):
+    written = tf.train.list_variables(os.path.join(exported.directory, "variables", "variables"))
+    sizes = [int(np.prod(shape)) for name, shape in written if name.endswith("VARIABLE_VALUE")]
+    assert sum(sizes) == exported.model.count_params()
+
+
 def test_a_required_column_without_default_is_fed_its_stand_in(tmp_path):
     spec = {name: tf.io.FixedLenFeature([1], dtype) for name, dtype in [("s", tf.string), ("f", tf.float32)]}
     spec["i"] = tf.io.FixedLenFeature([], tf.int64)
