@@ -6,8 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_dimgrow import EmbeddingPlan
-from keras_dimgrow.quantize import StorageComparison
+from keras_dimgrow import EmbeddingPlan, StorageComparison
 
 
 def write_model_card(

@@ -8,8 +8,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.transformed_data import fields_of, read_split
-from keras_dimgrow import EmbeddingPlan, ModelConfig, TrainingConfig, retrain
-from keras_dimgrow.quantize import compare_storage, with_storage
+from keras_dimgrow import EmbeddingPlan, ModelConfig, TrainingConfig, compare_storage, retrain, with_storage
 from pipeline.model_card import write_model_card
 from pipeline.reference_rows import read_reference_rows
 from serving.export import export_saved_model

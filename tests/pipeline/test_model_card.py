@@ -1,8 +1,7 @@
 """write_model_card: what a reader of an exported model is told."""
 
-from keras_dimgrow import EmbeddingPlan, PlannedField
+from keras_dimgrow import EmbeddingPlan, PlannedField, StorageComparison
 from keras_dimgrow.evaluation import Evaluation
-from keras_dimgrow.quantize import StorageComparison
 from pipeline.model_card import write_model_card
 
 PLAN = EmbeddingPlan(

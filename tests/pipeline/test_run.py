@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dimgrow import EmbeddingPlan
-from keras_dimgrow.quantize import with_storage
+from keras_dimgrow import EmbeddingPlan, with_storage
 from tests.pipeline.small_run import BUDGET, STORAGE, WARMUP_RECORDS, predict_in_other_process, run_command
 
 KEYS = {

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -69,17 +68,6 @@ def test_an_export_passes_the_check_without_our_packages(exported):
     assert done.stdout.count("off the Keras model") == 5
     assert done.stdout.count("run by Session, tf.saved_model.load, saved_model_cli") == 5
     assert done.stdout.count("RunInference") == 3
-
-
-def test_tensorflows_own_tool_runs_an_export(exported):
-    row = {"age": 39.0, "income": 1.5, "work-class": "private", "Region_code": "7", "channel": "web"}
-    inputs = ";".join(f"{name}={[value]!r}" for name, value in row.items())
-    tool = pathlib.Path(sys.executable).with_name("saved_model_cli")
-    command = [tool, "run", "--dir", exported.directory, "--tag_set", "serve", "--signature_def", "predict"]
-    done = subprocess.run([*command, "--input_exprs", inputs], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    printed = float(done.stdout.rsplit("[[", 1)[1].split("]]")[0])
-    assert printed == pytest.approx(exported.expect(ROWS[:1])[0], abs=1e-5)
 
 
 @pytest.mark.parametrize("source", ["argument", "file", "stdin"])
