@@ -91,7 +91,8 @@ def _describe_reference(num_rows: int) -> str:
         return "No reference outputs are stored beside the model."
     return (
         f"Beside the model lie {num_rows:,} raw rows and what Keras makes of them (`reference_*`), for\n"
-        "`python -m serving check`. They are rows of the data as they are: delete the two files where those must not travel."
+        "`python -m serving check`. They are rows of the data as they are: delete the two files where those must not travel,\n"
+        "or export without them (`serving.reference_rows: 0`)."
     )
 
 
