@@ -43,7 +43,7 @@ def with_storage(model: keras.Model, storage: str = "float32") -> keras.Model:
         >>> from keras_dimgrow import EmbeddingPlan, PlannedField
         >>> plan = EmbeddingPlan((PlannedField(name="city", vocabulary_size=50, dimension=3),))
         >>> model = keras.Sequential([keras.Input((1,), dtype="int32"), PlannedEmbedding(plan, 8, seed=0)])
-        >>> with_storage(model, "int8").layers[0].tables["3"].shape
+        >>> tuple(with_storage(model, "int8").layers[0].tables["3"].shape)
         (50, 4)
     """
     validate_storage(storage)

@@ -167,6 +167,9 @@ def _print_summary(console: rich.console.Console, summary, log_path: str) -> Non
     console.print(f"blessed     {'yes' if summary.blessed else 'no: see the Evaluator in the log'}")
     console.print(f"report      {_relative(summary.report)}")
     console.print(f"SavedModel  {_relative(summary.saved_model)}")
+    storage = summary.storage
+    changes = f"AUC {storage['auc_difference']:+.2g}, log loss {storage['log_loss_difference']:+.2g}"
+    console.print(f"storage     {storage['tables']}: {changes} against the model as it was trained, on the eval split")
     console.print(f"serving     {summary.warmup_records} warm-up records; {summary.infra_validation}", markup=False)
     console.print(f"log         {_relative(log_path)}")
     console.print(

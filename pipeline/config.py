@@ -176,7 +176,8 @@ class PipelineConfig(Section):
         """keras_dimgrow's configurations, from the sections search (its method's), training and model.
 
         Raises:
-            UserError: for a key or value that they reject, or a budget that gives some field no dimension at all.
+            UserError: for a key or value that they reject, serving.storage included, or a budget that gives some field no
+                dimension at all.
         """
         # Here, because the library imports TensorFlow, which reading a configuration should not wait for.
         from keras_dimgrow import DimGrowPaperConfig, ModelConfig, TrainingConfig
@@ -187,6 +188,7 @@ class PipelineConfig(Section):
             except ValueError as error:
                 raise UserError(f"section {section!r}: {error}") from error
 
+        self.serving.check_storage()
         search, num_fields = self.search.make(), len(self.features.columns)
         max_dims = search.growth.max_total_dims if isinstance(search, DimGrowPaperConfig) else None
         if max_dims is not None and max_dims < num_fields:

@@ -34,7 +34,10 @@ _EXPORT = (
     *("serving.export", "serving.export_columns", "serving.export_signatures", "serving.files", "serving.names"),
     *("serving.reference", "serving.transform_graph"),
 )
-_PUSH = ("pipeline.pusher", "serving.files", "serving.versions", "serving.warmup", "serving.warmup_requests")
+_PUSH = (
+    *("pipeline.pusher", "serving.files", "serving.names", "serving.samples", "serving.session"),
+    *("serving.versions", "serving.warmup", "serving.warmup_requests"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +181,8 @@ def _trainer(config: PipelineConfig, locations: Locations, transform, plan):
         "seed": config.seed,
         "numeric_columns": [*config.features.integer, *config.features.numeric],
         "uniform_dimension": config.uniform_dimension,
+        "storage": config.serving.storage,
+        "num_reference_rows": config.serving.reference_rows,
         "raw_data": {
             "directory": locations.data,
             "data_format": locations.data_format,

@@ -6,15 +6,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_dimgrow import EmbeddingPlan
-from keras_dimgrow.evaluation import Evaluation
+from keras_dimgrow import EmbeddingPlan, StorageComparison
 
 
 def write_model_card(
     label: str,
     plan: EmbeddingPlan,
-    validation: Evaluation,
+    comparison: StorageComparison,
     *,
+    storage: str,
     num_train_rows: int,
     num_epochs: float,
     num_reference_rows: int,
@@ -25,12 +25,14 @@ def write_model_card(
     Args:
         label: the column that the model predicts.
         plan: embedding dimension of every field.
-        validation: what was measured on the eval split.
+        comparison: the model as it was trained, and as it is stored, on the eval split.
+        storage: how the exported tables are stored.
         num_train_rows: rows of one pass over the train split.
         num_epochs: passes until the weights that were kept.
         num_reference_rows: raw rows that are stored beside the model; 0 for none.
         settings: {name: value} of the training, one line each.
     """
+    validation = comparison.reference
     removed = [field.name for field in plan.fields if not field.dimension]
     fields = [
         f"| {_escape(field.name)} | {field.vocabulary_size:,} | {field.dimension} | {field.parameters:,} |"
@@ -51,6 +53,8 @@ def write_model_card(
         f"| rows evaluated on (eval split) | {validation.num_rows:,} |",
         f"| AUC on them | {validation.auc:.4f} |",
         f"| log loss on them, nats | {validation.log_loss:.4f} |",
+        f"| tables stored as | {storage} |",
+        f"| AUC, log loss by storing them so | {comparison.auc_difference:+.2g}, {comparison.log_loss_difference:+.2g} |",
         "",
         "The weights of the pass with the best log loss on the eval split were kept: expect slightly worse on new rows."
         " The Evaluator's figures are of the test split.",
@@ -87,7 +91,8 @@ def _describe_reference(num_rows: int) -> str:
         return "No reference outputs are stored beside the model."
     return (
         f"Beside the model lie {num_rows:,} raw rows and what Keras makes of them (`reference_*`), for\n"
-        "`python -m serving check`. They are rows of the data as they are: delete the two files where those must not travel."
+        "`python -m serving check`. They are rows of the data as they are: delete the two files where those must not travel,\n"
+        "or export without them (`serving.reference_rows: 0`)."
     )
 
 

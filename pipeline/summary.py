@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import glob
+import json
 import os
 from typing import Any
 
@@ -28,6 +29,7 @@ class RunSummary:
     `note` is what the search has to say about its plan, None for nothing; `method` and `parameter_budget` are as configured.
     `auc` and `log_loss` (nats) are TFMA's on the test split; the `uniform_` ones are of the model in which every field has
     `uniform_dimension` dimensions, None without that comparison. `seconds` is wall time per node, near 0 for reused ones.
+    `storage` is how the exported tables are stored, and what this changed, on the eval split, in AUC and in log loss.
     `warmup_records` lie in the SavedModel; `infra_validation` says how InfraValidator, which runs it in TF Serving, went, or
     why it was off. `prediction` is what the exported SavedModel says of the first row of the data.
     """
@@ -43,6 +45,7 @@ class RunSummary:
     uniform_log_loss: float | None
     blessed: bool
     saved_model: str
+    storage: dict[str, Any]
     warmup_records: int
     infra_validation: str
     report: str
@@ -93,6 +96,7 @@ def summarise_run(config: PipelineConfig, locations: Locations) -> RunSummary:
         uniform_log_loss=uniform_log_loss,
         blessed=nodes["Evaluator"].outputs["blessing"].custom_properties["blessed"].int_value == 1,
         saved_model=saved_model,
+        storage=_read_storage(nodes["Trainer"]),
         warmup_records=len(read_warmup(saved_model)),
         infra_validation=_tell_infra_validation(config, nodes.get("InfraValidator")),
         report=os.path.join(report.uri, "report.html"),
@@ -134,6 +138,16 @@ def _metrics(evaluator: _Node) -> tuple[float, float]:
     result = tfma.load_eval_result(evaluator.outputs["evaluation"].uri)
     metrics = result.get_metrics_for_slice(())
     return tuple(metrics[name]["doubleValue"] for name in ("auc", "binary_crossentropy"))
+
+
+def _read_storage(trainer: _Node) -> dict[str, Any]:
+    with open(os.path.join(trainer.outputs["model_run"].uri, "metrics.json"), encoding="utf-8") as file:
+        metrics = json.load(file)
+    return {
+        "tables": metrics["storage"],
+        "auc_difference": metrics["storage_auc_difference"],
+        "log_loss_difference": metrics["storage_log_loss_difference"],
+    }
 
 
 def _tell_infra_validation(config: PipelineConfig, validator: _Node | None) -> str:

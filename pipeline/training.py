@@ -1,4 +1,4 @@
-"""run_fn: what the stock TFX Trainer runs; trains the plan that DimSearch found, and exports it."""
+"""run_fn: what the stock TFX Trainer runs; trains the plan that DimSearch found, and exports it as it is served."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.transformed_data import fields_of, read_split
-from keras_dimgrow import EmbeddingPlan, ModelConfig, TrainingConfig, retrain
+from keras_dimgrow import EmbeddingPlan, ModelConfig, TrainingConfig, compare_storage, retrain, with_storage
 from pipeline.model_card import write_model_card
 from pipeline.reference_rows import read_reference_rows
 from serving.export import export_saved_model
@@ -16,8 +16,6 @@ from serving.reference import compute_reference
 from serving.transform_graph import TransformGraph
 
 _LOG = logging.getLogger(__name__)
-# As many as warm-up records at most; they and their outputs take some 100 kB beside the model.
-NUM_REFERENCE_ROWS = 1000
 
 
 def run_fn(fn_args) -> None:
@@ -25,12 +23,14 @@ def run_fn(fn_args) -> None:
 
     `fn_args.hyperparameters` is the EmbeddingPlan that DimSearch found; without it every field gets
     `custom_config["uniform_dimension"]` dimensions. `fn_args.model_run_dir` gets the Keras model
-    (`model.keras`) and what was measured on the eval split (`metrics.json`). The export carries the plan, a model card,
-    and outputs of the Keras model on raw rows, for `python -m serving check`.
+    (`model.keras`) and what was measured on the eval split (`metrics.json`). What is exported is the same model with its
+    tables in `custom_config["storage"]`. The export carries the plan, a model card, and that model's outputs in Keras on
+    raw rows, for `python -m serving check`.
 
     Args:
         fn_args: `custom_config` has the keys label, training, model, batch_size, seed, numeric_columns,
-            uniform_dimension and raw_data (the arguments directory, data_format and pattern of `read_reference_rows`).
+            uniform_dimension, storage, num_reference_rows and raw_data (the arguments directory, data_format and pattern
+            of `read_reference_rows`).
     """
     tf.config.experimental.enable_op_determinism()
     custom = fn_args.custom_config
@@ -44,30 +44,33 @@ def run_fn(fn_args) -> None:
 
     train_files, eval_files = (_expand(patterns) for patterns in (fn_args.train_files, fn_args.eval_files))
     train_data = read_split(train_files, fields, label, batch_size, shuffle_seed=seed)
+    eval_data = read_split(eval_files, fields, label, max(batch_size, 4096))
     result = retrain(
         plan,
         train_data,
-        read_split(eval_files, fields, label, max(batch_size, 4096)),
+        eval_data,
         config=TrainingConfig.from_dict(custom["training"]),
         model_config=ModelConfig.from_dict(custom["model"]),
         seed=seed,
     )
+    stored = with_storage(result.model, custom["storage"])
+    comparison = compare_storage(result.model, stored, eval_data)
     raw_feature_spec = tft_output.raw_feature_spec()
     raw_feature_spec.pop(label, None)
     feature_names = [field.name for field in plan.kept_fields]
-    rows = read_reference_rows(**custom["raw_data"], spec=raw_feature_spec, num_rows=NUM_REFERENCE_ROWS)
+    rows = read_reference_rows(**custom["raw_data"], spec=raw_feature_spec, num_rows=custom["num_reference_rows"])
     reference = None
     if rows:
         # By the whole Transform graph, and eagerly: what the export, which does neither, is checked by.
         whole = tft_output.transform_features_layer()
-        reference = compute_reference(result.model, whole, raw_feature_spec, feature_names, rows)
-    else:
+        reference = compute_reference(stored, whole, raw_feature_spec, feature_names, rows)
+    elif custom["num_reference_rows"]:
         _LOG.warning("no raw rows in %s: the export gets no reference outputs", custom["raw_data"]["directory"])
-    assert result.validation is not None  # there is an eval split
     card = write_model_card(
         label,
         plan,
-        result.validation,
+        comparison,
+        storage=custom["storage"],
         num_train_rows=int(train_data.cardinality()) * batch_size,
         num_epochs=result.num_epochs,
         num_reference_rows=len(rows),
@@ -76,7 +79,7 @@ def run_fn(fn_args) -> None:
         },
     )
     export_saved_model(
-        result.model,
+        stored,
         TransformGraph(tft_output.transform_savedmodel_dir, feature_names),
         raw_feature_spec,
         feature_names,
@@ -88,7 +91,14 @@ def run_fn(fn_args) -> None:
     tf.io.gfile.makedirs(fn_args.model_run_dir)
     result.model.save(os.path.join(fn_args.model_run_dir, "model.keras"))
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, "metrics.json"), "w") as file:
-        metrics = {"parameters": plan.parameters, "num_epochs": result.num_epochs, **vars(result.validation)}
+        metrics = {
+            "parameters": plan.parameters,
+            "num_epochs": result.num_epochs,
+            **vars(comparison.reference),
+            "storage": custom["storage"],
+            "storage_auc_difference": comparison.auc_difference,
+            "storage_log_loss_difference": comparison.log_loss_difference,
+        }
         file.write(json.dumps(metrics, sort_keys=True))
 
 

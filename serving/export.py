@@ -126,7 +126,7 @@ def export_saved_model(
         return {feature_outputs[name]: x for name, x in features.items()}
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    # Not the model: what an endpoint uses is found without it, and the file would hold its variables twice.
     archive.track(transform)
     columns = {name: tf.TensorSpec([None], dtypes[name], name=input_names[name]) for name in raw_feature_spec}
     shared = tf.function(predict, input_signature=[columns], autograph=False)

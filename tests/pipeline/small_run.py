@@ -13,6 +13,7 @@ from pathlib import Path
 COLUMNS = ["city name", "product/kind", "clicks", "price", "note", "bought"]
 BUDGET = 0.25
 WARMUP_RECORDS = 20
+STORAGE = "int8"
 # Long enough to be killed in its middle: a checkpoint is written at each look.
 SETTINGS = {
     "batch_size": 64,
@@ -25,6 +26,7 @@ SETTINGS = {
     # The same wherever the tests run, with Docker or without.
     "serving.infra_validation": "off",
     "serving.warmup_records": WARMUP_RECORDS,
+    "serving.storage": STORAGE,
 }
 
 

@@ -220,12 +220,20 @@ def test_infra_validation_may_be_off_though_yaml_takes_that_for_false(config_fil
     [
         ("serving.infra_validation=dokcer", r"must be one of auto, docker, kubernetes, off.*Did you mean 'docker'"),
         ("serving.keep_versions=0", r"serving\.keep_versions must be >= 1 or null; received 0"),
+        ("serving.reference_rows=-1", r"serving\.reference_rows must be from 0 to 10000; received -1"),
         ("serving.warmup_records=1001", r"serving\.warmup_records must be from 0 to 1000; received 1001"),
     ],
 )
 def test_serving_settings_out_of_range_are_rejected(config_file, override, message):
     with pytest.raises(UserError, match=message):
         load_config(config_file(), [override])
+
+
+def test_a_storage_that_the_library_does_not_know_is_rejected_with_its_settings(config_file):
+    config = load_config(config_file(), ["serving.storage=int4"])
+    message = r"serving\.storage must be one of float32, float16, int8; received 'int4'\. Did you mean 'int8'"
+    with pytest.raises(UserError, match=message):
+        config.make_library_configs()
 
 
 def test_an_empty_section_means_its_defaults(config_file):

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_dimgrow import EmbeddingPlan
-from tests.pipeline.small_run import BUDGET, WARMUP_RECORDS, predict_in_other_process, run_command
+from keras_dimgrow import EmbeddingPlan, with_storage
+from tests.pipeline.small_run import BUDGET, STORAGE, WARMUP_RECORDS, predict_in_other_process, run_command
 
 KEYS = {
     *("plan", "parameters", "uniform_parameters", "auc", "uniform_auc", "log_loss", "uniform_log_loss", "blessed"),
     *("saved_model", "report", "seconds", "prediction", "uniform_dimension"),
-    *("method", "parameter_budget", "note", "warmup_records", "infra_validation"),
+    *("method", "parameter_budget", "note", "warmup_records", "infra_validation", "storage"),
 }
 NODES = {
     *("CsvExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform", "DimSearch", "Trainer"),
@@ -123,6 +123,7 @@ def test_the_terminal_shows_results_and_no_noise_of_libraries(small_run):
         "AUC",
         "report",
         "SavedModel",
+        f"storage     {STORAGE}: AUC ",
         f"serving     {WARMUP_RECORDS} warm-up records; InfraValidator is off, as serving.infra_validation says",
         "prediction",
         "log",
@@ -142,7 +143,18 @@ def test_a_repeated_run_reuses_every_node_that_did_not_change(small_run):
     assert reused >= NODES - {"LatestBlessedModel", "Evaluator", "Pusher"}
 
 
-def test_the_saved_model_gives_the_keras_models_numbers_where_our_code_is_missing(small_run, tmp_path):
+def test_what_the_storage_costs_is_in_the_metrics_the_summary_and_the_model_card(small_run):
+    metrics = json.loads((find_artifact(small_run, "Trainer/model_run") / "metrics.json").read_text())
+    card = Path(small_run.summary["saved_model"], "assets.extra", "model_card.md").read_text()
+
+    differences = [metrics[f"storage_{name}_difference"] for name in ("auc", "log_loss")]
+    assert list(small_run.summary["storage"].values()) == [STORAGE, *differences]
+    assert 0 < max(map(abs, differences)) < 0.01
+    assert f"| tables stored as | {STORAGE} |" in card
+    assert f"{differences[0]:+.2g}, {differences[1]:+.2g}" in card
+
+
+def test_the_saved_model_gives_the_stored_keras_models_numbers_where_our_code_is_missing(small_run, tmp_path):
     import keras
     import tensorflow as tf
     import tensorflow_transform as tft
@@ -150,7 +162,7 @@ def test_the_saved_model_gives_the_keras_models_numbers_where_our_code_is_missin
     rows = [*read_rows(small_run, 20), {}, {"city name": "nowhere", "price": 1e9}]
     (graph,) = small_run.root.glob("artifacts/Transform/transform_graph/*")
     layer = tft.TFTransformOutput(str(graph)).transform_features_layer()
-    model = keras.models.load_model(next(small_run.root.glob("artifacts/Trainer/model_run/*/model.keras")))
+    model = keras.models.load_model(str(find_artifact(small_run, "Trainer/model_run") / "model.keras"))
     kinds = {"city name": str, "product/kind": str, "clicks": int, "price": float}
     dtypes = {str: tf.string, int: tf.int64, float: tf.float32}
     raw = {
@@ -161,11 +173,13 @@ def test_the_saved_model_gives_the_keras_models_numbers_where_our_code_is_missin
         )
         for name, kind in kinds.items()
     }
-    expected = model.predict_on_batch({name: np.array(ids) for name, ids in layer(raw).items()}).ravel()
+    ids = {name: np.array(x) for name, x in layer(raw).items()}
+    expected = with_storage(model, STORAGE).predict_on_batch(ids).ravel()
 
     served = predict_in_other_process(small_run.summary["saved_model"], rows, tmp_path)
 
     np.testing.assert_allclose(served, expected, atol=1e-5)
+    np.testing.assert_allclose(served, model.predict_on_batch(ids).ravel(), atol=0.02)
 
 
 def test_the_printed_prediction_is_the_saved_models(small_run, tmp_path):

@@ -1,28 +1,39 @@
 """check_saved_model and predict_rows: what they find, and what they say when something is wrong."""
 
 import dataclasses
+import pathlib
 import re
 import shutil
+import sys
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.check import check_saved_model, predict_rows
+from serving.check_tools import Job, start_tools
+from serving.cli import main
 from serving.samples import read_example_features
 from serving.session import SavedModelError, SavedModelNotFoundError, SessionModel, SignatureError, find_saved_model
+from serving.tool_process import run_saved_model_cli
 from tests.serving.conftest import RAW_FEATURE_SPEC
 
-IN_PROCESS = {"Session", "tf.saved_model.load"}
+PROGRAMS = {"Session", "tf.saved_model.load", "saved_model_cli"}
 
 
-def test_every_signature_of_an_export_passes(exported):
-    # The programs with a process of their own run in test_serving_cli.
-    results = {result.signature: result for result in check_saved_model(exported.directory, tools=[])}
+@pytest.fixture(scope="module")
+def checked(exported):
+    # RunInference, which takes 9 s to import, is run by tests/pipeline/test_run.py.
+    return check_saved_model(exported.directory, tools=["saved_model_cli"])
+
+
+def test_every_signature_of_an_export_passes(checked):
+    results = {result.signature: result for result in checked}
     assert set(results) == {"classify", "predict", "regress", "serving_default", "transform_features"}
     assert [problem for result in results.values() for problem in result.problems] == []
-    assert all(set(result.differences) == IN_PROCESS for result in results.values())
+    assert all(set(result.differences) == PROGRAMS for result in results.values())
     assert all(0 <= x <= 1e-5 for result in results.values() for x in result.differences.values())
     assert all("1000 reference rows" in result.batches for result in results.values())
     assert {"no column", "3 x only Region_code", "3 x Region_code, the others empty"} < set(results["predict"].batches)
@@ -30,6 +41,18 @@ def test_every_signature_of_an_export_passes(exported):
     assert results["predict"].inputs["Region_code"] == "string [?]"
     assert {"1 x unknown text", "3 x all missing", "3 x some values"} < set(results["predict"].batches)
     assert 0 < results["predict"].minimum < results["predict"].maximum < 1
+
+
+def test_the_command_prints_a_line_for_each_signature(exported, checked, monkeypatch, capsys):
+    monkeypatch.setattr("serving.check.check_saved_model", lambda path: checked)
+    assert main(["check", str(pathlib.Path(exported.directory).parent)]) == 0
+    printed = capsys.readouterr()
+    signatures = ["classify", "predict", "regress", "serving_default", "transform_features"]
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["signature", *signatures]
+    assert "5 columns: 2 float32 [?], 3 string [?]" in printed.out
+    for text in ("ok: ", "off the Keras model", "run by Session, tf.saved_model.load, saved_model_cli"):
+        assert printed.out.count(text) == 5
+    assert printed.err == f"using {exported.directory}\n"
 
 
 def test_other_numbers_than_the_reference_are_found_by_each_program(exported, tmp_path):
@@ -108,7 +131,7 @@ def test_wrong_outputs_are_problems(tmp_path, outputs_of, message):
     assert re.search(message, "\n".join(result.problems))
 
 
-def test_a_model_that_only_python_can_run_is_named_with_the_cure(tmp_path):
+def test_a_model_that_only_python_can_run_is_named_with_the_cure(tmp_path, monkeypatch):
     inputs = keras.Input([1])
     model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(inputs))
     serve = tf.function(
@@ -116,11 +139,23 @@ def test_a_model_that_only_python_can_run_is_named_with_the_cure(tmp_path):
     )
     # The very thing export.py avoids: it loads and runs in Python.
     tf.saved_model.save(model, str(tmp_path), signatures={"predict": serve})
-    (result,) = check_saved_model(tmp_path)
+    (result,) = check_saved_model(tmp_path, tools=[])
     assert "Signature 'predict' fails in a Session" in result.problems[0]
     assert "Could not find variable" in result.problems[0]
     assert "ExportArchive" in result.problems[0]
-    assert result.problems[-1].startswith("3 x some values: saved_model_cli fails: Could not find variable")
+
+    np.save(tmp_path / "x.npy", np.ones(3, np.float32))
+    job = {"signature": "predict", "inputs": {"x": str(tmp_path / "x.npy")}, "outputs": str(tmp_path)}
+    monkeypatch.setattr(sys, "argv", [])  # which it overwrites
+    run_saved_model_cli(str(tmp_path), [job])
+    assert "Could not find variable" in (tmp_path / "error.txt").read_text()
+
+
+def test_the_last_words_of_a_program_that_ends_early_are_told(tmp_path):
+    job = Job("predict", "1 x all missing", {}, is_examples=True)
+    with start_tools(str(tmp_path), [job], ["no_such_tool"]) as running:
+        (answer,) = running["no_such_tool"].result()
+    assert answer.error == "exit status 1: KeyError: 'no_such_tool'"
 
 
 def test_signatures_that_disagree_are_found(tmp_path):

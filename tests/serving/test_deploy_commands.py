@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
@@ -19,15 +17,6 @@ def run(capsys, *arguments):
     status = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
-
-
-def test_the_commands_are_listed_without_tensorflow():
-    code = (
-        "import sys, serving.cli\ntry: serving.cli.main(sys.argv[1:])\nfinally: assert 'tensorflow' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
-    for command in ("publish", "versions", "rollback", "warmup", "configure"):
-        assert re.search(rf"^    {command}\s+\w", done.stdout, re.M), command
 
 
 def test_a_model_is_published_with_warm_up_records_then_rolled_back_and_forward(exported, tmp_path, capsys):

@@ -13,6 +13,28 @@ from serving.export import export_saved_model
 from serving.export_columns import UNKNOWN_INTEGER
 from tests.serving.conftest import LARGEST_INTEGER, NUMERIC_COLUMNS, RAW_FEATURE_SPEC, ROWS, build_model
 
+# What is sent, and the row that it means.
+MEANINGS = [
+    (ROWS[0], ROWS[0]),
+    ({}, {}),
+    ({"work-class": ""}, {}),
+    ({"Region code": ""}, {}),
+    ({"age": float("nan"), "income": None}, {}),
+    ({"age": 38.6}, {"age": 39}),
+    ({"age": float("inf")}, {}),
+    ({"age": 1e30}, {"age": 100}),
+    ({"Region code": "7"}, {"Region code": 7}),
+    ({"Region code": " +007 "}, {"Region code": 7}),
+    ({"Region code": 7.0}, {"Region code": 7}),
+    ({"Region code": "-5"}, {"Region code": -5}),
+    ({"Region code": str(LARGEST_INTEGER)}, {"Region code": LARGEST_INTEGER}),
+    ({"Region code": str(LARGEST_INTEGER + 1)}, {"Region code": UNKNOWN_INTEGER}),
+    ({"Region code": "9" * 40}, {"Region code": UNKNOWN_INTEGER}),
+    ({"Region code": "seven"}, {"Region code": UNKNOWN_INTEGER}),
+    ({"Region code": "7.5"}, {"Region code": UNKNOWN_INTEGER}),
+    ({"work-class": "never seen"}, {"work-class": "never seen"}),
+]
+
 
 class CountValues(tf.Module):
     """A stand-in for a Transform layer: a row's id is the number of its values, 0 or 1."""
@@ -26,31 +48,17 @@ class CountValues(tf.Module):
         return tf.sparse.to_dense(tf.SparseTensor(x.indices, tf.ones(tf.shape(x.values), tf.int64), x.dense_shape))
 
 
-@pytest.mark.parametrize(
-    ("sent", "means"),
-    [
-        (ROWS[0], ROWS[0]),
-        ({}, {}),
-        ({"work-class": ""}, {}),
-        ({"Region code": ""}, {}),
-        ({"age": float("nan"), "income": None}, {}),
-        ({"age": 38.6}, {"age": 39}),
-        ({"age": float("inf")}, {}),
-        ({"age": 1e30}, {"age": 100}),
-        ({"Region code": "7"}, {"Region code": 7}),
-        ({"Region code": " +007 "}, {"Region code": 7}),
-        ({"Region code": 7.0}, {"Region code": 7}),
-        ({"Region code": "-5"}, {"Region code": -5}),
-        ({"Region code": str(LARGEST_INTEGER)}, {"Region code": LARGEST_INTEGER}),
-        ({"Region code": str(LARGEST_INTEGER + 1)}, {"Region code": UNKNOWN_INTEGER}),
-        ({"Region code": "9" * 40}, {"Region code": UNKNOWN_INTEGER}),
-        ({"Region code": "seven"}, {"Region code": UNKNOWN_INTEGER}),
-        ({"Region code": "7.5"}, {"Region code": UNKNOWN_INTEGER}),
-        ({"work-class": "never seen"}, {"work-class": "never seen"}),
-    ],
-)
-def test_a_raw_row_means_what_the_transform_and_keras_make_of_it(exported, sent, means):
-    assert predict_rows(exported.directory, [sent]) == pytest.approx(exported.expect([means]), abs=1e-5)
+@pytest.fixture(scope="module")
+def predicted(exported):
+    """Probabilities of what MEANINGS sends, and of what it means by Keras."""
+    sent, means = zip(*MEANINGS, strict=True)
+    return predict_rows(exported.directory, sent), exported.expect(means)
+
+
+@pytest.mark.parametrize("index", range(len(MEANINGS)), ids=[str(sent)[:40] for sent, _ in MEANINGS])
+def test_a_raw_row_means_what_the_transform_and_keras_make_of_it(predicted, index):
+    sent, means = predicted
+    assert sent[index] == pytest.approx(means[index], abs=1e-5)
 
 
 def test_unknown_integers_differ_from_missing_ones(exported):
@@ -71,6 +79,12 @@ def test_assets_extra_is_written_and_nothing_else_is_left(exported):
     assert os.listdir(os.path.dirname(exported.directory)) == ["7"]
     files = {"plan.json", "reference_examples.tfrecord.gz", "reference_outputs.npy.gz"}
     assert set(os.listdir(os.path.join(exported.directory, "assets.extra"))) == files
+
+
+def test_every_variable_is_written_once(exported):
+    written = tf.train.list_variables(os.path.join(exported.directory, "variables", "variables"))
+    sizes = [int(np.prod(shape)) for name, shape in written if name.endswith("VARIABLE_VALUE")]
+    assert sum(sizes) == exported.model.count_params()
 
 
 def test_a_required_column_without_default_is_fed_its_stand_in(tmp_path):

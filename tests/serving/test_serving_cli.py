@@ -1,9 +1,8 @@
-"""`python -m serving`, and other programs that run or serve an export without this repository's packages."""
+"""`python -m serving` on an export, and a server of it."""
 
 import io
 import json
-import os
-import pathlib
+import re
 import subprocess
 import sys
 
@@ -27,59 +26,13 @@ VALUES = st.one_of(
     st.sampled_from(["-0", "+7", "7.", "1e9", "9" * 400, "x" * 100_000, 10**400, LARGEST_INTEGER + 1, -1e300]),
 )
 
-_WITHOUT_OURS = """
-import sys
-
-BLOCKED = {"keras_dimgrow", "components", "pipeline", "tfx", "tensorflow_transform", "apache_beam"}
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in BLOCKED:
-            raise ImportError("blocked: " + name)
-
-sys.meta_path.insert(0, Blocker())
-from serving.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
 
 def test_help_needs_no_tensorflow():
     code = "import sys, serving.cli\ntry: serving.cli.main(['--help'])\nfinally: assert 'tensorflow' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "check" in done.stdout
-    assert "predict" in done.stdout
-
-
-def test_an_export_passes_the_check_without_our_packages(exported):
-    command = [sys.executable, "-c", _WITHOUT_OURS, "check", os.path.dirname(exported.directory)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == f"using {exported.directory}\n"
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        "signature",
-        "classify",
-        "predict",
-        "regress",
-        "serving_default",
-        "transform_features",
-    ]
-    assert "5 columns: 2 float32 [?], 3 string [?]" in done.stdout
-    assert done.stdout.count("ok: ") == 5
-    assert done.stdout.count("off the Keras model") == 5
-    assert done.stdout.count("run by Session, tf.saved_model.load, saved_model_cli") == 5
-    assert done.stdout.count("RunInference") == 3
-
-
-def test_tensorflows_own_tool_runs_an_export(exported):
-    row = {"age": 39.0, "income": 1.5, "work-class": "private", "Region_code": "7", "channel": "web"}
-    inputs = ";".join(f"{name}={[value]!r}" for name, value in row.items())
-    tool = pathlib.Path(sys.executable).with_name("saved_model_cli")
-    command = [tool, "run", "--dir", exported.directory, "--tag_set", "serve", "--signature_def", "predict"]
-    done = subprocess.run([*command, "--input_exprs", inputs], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    printed = float(done.stdout.rsplit("[[", 1)[1].split("]]")[0])
-    assert printed == pytest.approx(exported.expect(ROWS[:1])[0], abs=1e-5)
+    commands = re.findall(r"^    (\w+)\s+\w", done.stdout, re.M)
+    asking, serving = ["check", "predict", "status", "metadata"], ["local", "publish", "versions", "rollback"]
+    assert commands == [*asking, *serving, "warmup", "configure"]
 
 
 @pytest.mark.parametrize("source", ["argument", "file", "stdin"])
