@@ -1,7 +1,7 @@
 """A served model: latency, bytes and loading of a plan of 20% against uniform 16; and a server under load.
 
 Criteo profile: 39 fields, 1M rows in all, Zipf ids, int64 ids in (the vocabularies of a Transform graph would cost each model
-the same). `python benchmarks/serving_speed.py`: under 3 minutes on 2 cores; the server alone, `--server`: 3 minutes.
+the same). `python benchmarks/serving_speed.py`: about 3 minutes on 2 cores; the server alone, `--server`: 3 minutes.
 
 Models (serving_models.py): a plan of 20% (no field removed) with tables in float32, float16 and int8; uniform 16, exported
 the same way; uniform 16 with one Embedding a field, as people write it.
@@ -127,7 +127,7 @@ def count_bytes(path: str) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Serving a plan of 20%, Criteo profile")
     parser.add_argument("--rounds", type=int, default=50, help="turns of each model in latency (default: %(default)s)")
-    parser.add_argument("--loads", type=int, default=9, help="rounds of loading (default: %(default)s)")
+    parser.add_argument("--loads", type=int, default=7, help="rounds of loading (default: %(default)s)")
     parser.add_argument(
         "--output",
         default=os.path.join("runs", "benchmarks", "serving_speed.json"),
