@@ -1,5 +1,6 @@
 """The models that serving_speed.py compares, of the Criteo profile, exported for serving; and requests for them."""
 
+import json
 import os
 import sys
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from criteo_profile import ADAPTER_WIDTH, make_fields, make_uniform_model, mixed_dims
+from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_dimgrow as kd
 
@@ -33,9 +35,12 @@ def make_plan(fields: list[kd.Field]) -> kd.EmbeddingPlan:
 
 
 def export_all(directory: str) -> None:
-    """Writes a SavedModel of each model, as version 1 in a directory of its name, and requests.npz beside them.
+    """Writes a SavedModel of each model, as version 1 in a directory of its name; beside them, two files:
 
-    In it, `B_field` are the ids of all requests of batch size B, [NUM_REQUESTS, B].
+    - requests.npz: `B_field` are the ids of all requests of batch size B, [NUM_REQUESTS, B];
+    - tensors.json: of each model, the input tensors of serving_default by name, and its output tensor.
+
+    The model `other` has three small fields: a process loads it to start TensorFlow.
     """
     fields = make_fields(TOTAL_ROWS)
     planned = _make_planned(make_plan(fields))
@@ -44,6 +49,11 @@ def export_all(directory: str) -> None:
     models["uniform_separate"] = make_uniform_model(fields, None)
     for name, model in models.items():
         _export(model, fields, os.path.join(directory, name, "1"))
+    small = fields[-3:]
+    _export(make_uniform_model(small, None), small, os.path.join(directory, "other", "1"))
+    tensors = {name: _read_tensor_names(os.path.join(directory, name, "1")) for name in (*models, "other")}
+    with open(os.path.join(directory, "tensors.json"), "w", encoding="utf-8") as stream:
+        json.dump(tensors, stream)
     requests = {size: make_requests(size, NUM_REQUESTS) for size in BATCH_SIZES}
     arrays = {f"{size}_{f.name}": np.stack([r[f.name] for r in requests[size]]) for size in requests for f in fields}
     np.savez(os.path.join(directory, "requests.npz"), **arrays)
@@ -63,6 +73,14 @@ def _export(model: keras.Model, fields: list[kd.Field], path: str) -> None:
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serving_default", lambda ids: {"outputs": model(ids, training=False)}, [signature])
     archive.write_out(path, verbose=False)
+
+
+def _read_tensor_names(path: str) -> dict:
+    with open(os.path.join(path, "saved_model.pb"), "rb") as file:
+        [graph] = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+    signature = graph.signature_def["serving_default"]
+    inputs = {key: info.name for key, info in sorted(signature.inputs.items())}
+    return {"inputs": inputs, "output": signature.outputs["outputs"].name}
 
 
 def make_requests(batch_size: int, num_requests: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
