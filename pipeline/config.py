@@ -138,7 +138,8 @@ class PipelineConfig(Section):
         data, features, split, search, evaluation, serving: see their classes.
         training: settings of keras_dimgrow's TrainingConfig, as a plain mapping; see `make_library_configs`.
         model: the same for ModelConfig.
-        batch_size: rows per training step, in the search and in the trainings.
+        batch_size: rows per training step, in the search and in the trainings; null: as `keras_dimgrow.choose_batch_size` has
+            it for the rows of the train split.
         compare_with_uniform: also train the same model with the same dimension for all fields.
         uniform_dimension: that dimension.
         seed: of the search and of the trainings.
@@ -151,7 +152,7 @@ class PipelineConfig(Section):
     search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    batch_size: int = 1024
+    batch_size: int | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
     compare_with_uniform: bool = True
@@ -163,7 +164,7 @@ class PipelineConfig(Section):
         self._require(
             "name", is_name, "at most 63 lower case letters, digits and hyphens, a letter first, no hyphen last"
         )
-        self._require("batch_size", self.batch_size >= 2, ">= 2")
+        self._require("batch_size", self.batch_size is None or self.batch_size >= 2, ">= 2 or null")
         self._require("uniform_dimension", self.uniform_dimension >= 1, ">= 1")
         self._require("seed", 0 <= self.seed < 2**31, "from 0 to 2**31 - 1")
         if self.data.label in self.features.columns:

@@ -35,7 +35,7 @@ def run_fn(fn_args) -> None:
     tf.config.experimental.enable_op_determinism()
     custom = fn_args.custom_config
     tft_output = tft.TFTransformOutput(fn_args.transform_output)
-    label, batch_size, seed = custom["label"], custom["batch_size"], custom["seed"]
+    label, seed = custom["label"], custom["seed"]
     fields = fields_of(tft_output, label)
     if fn_args.hyperparameters:
         plan = EmbeddingPlan.from_dict(fn_args.hyperparameters)
@@ -43,7 +43,8 @@ def run_fn(fn_args) -> None:
         plan = EmbeddingPlan.uniform(fields, custom["uniform_dimension"])
 
     train_files, eval_files = (_expand(patterns) for patterns in (fn_args.train_files, fn_args.eval_files))
-    train_data = read_split(train_files, fields, label, batch_size, shuffle_seed=seed)
+    train_data = read_split(train_files, fields, label, custom["batch_size"], shuffle_seed=seed)
+    batch_size = train_data.element_spec[1].shape[0]  # known: shuffled batches have one size
     eval_data = read_split(eval_files, fields, label, max(batch_size, 4096))
     result = retrain(
         plan,
@@ -74,9 +75,8 @@ def run_fn(fn_args) -> None:
         num_train_rows=int(train_data.cardinality()) * batch_size,
         num_epochs=result.num_epochs,
         num_reference_rows=len(rows),
-        settings={
-            name: json.dumps(custom[name], sort_keys=True) for name in ("model", "training", "batch_size", "seed")
-        },
+        settings={name: json.dumps(custom[name], sort_keys=True) for name in ("model", "training", "seed")}
+        | {"batch_size": batch_size},
     )
     export_saved_model(
         stored,
