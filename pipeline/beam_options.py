@@ -97,7 +97,9 @@ def _flag(arg: str) -> str:
     return arg.partition("=")[0]
 
 
-def _place_workers(needs, options: argparse.Namespace, addresses: Sequence[str]):
+def _place_workers(
+    needs: tuple[tuple[str, ...], ...], options: argparse.Namespace, addresses: Sequence[str]
+) -> tuple[tuple[tuple[str, ...], ...], list[str]]:
     """Where Flink's or Spark's workers run our code: what else that needs, and the flags that say it."""
     is_embedded = any(_EMBEDDED_MASTER.fullmatch(address) for address in addresses)
     kind = (options.environment_type or "").upper()
@@ -129,9 +131,10 @@ def _parse(args: Sequence[str]) -> argparse.Namespace:
     (parser,) = parsers
     parser.exit_on_error = False
     known = {flag for action in parser._actions for flag in action.option_strings} - {"-h", "--help"}
-    asks_for_help = [arg for arg in args if arg in ("-h", "--help")]
+    for flag in {"-h", "--help"}.intersection(args):  # argparse would print all flags and end the process
+        raise UserError(_describe_unknown("flag", flag, known))
     try:
-        options, rest = (None, asks_for_help) if asks_for_help else parser.parse_known_args(list(args))
+        options, rest = parser.parse_known_args(list(args))
     except (argparse.ArgumentError, ValueError) as error:
         raise UserError(f"Beam flags: {error}; received {' '.join(args)}.") from error
     unknown = [_flag(arg) for arg in rest if arg.startswith("-")]
