@@ -2,10 +2,13 @@
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 CONFIG ?= adult
+IMAGE ?= keras-dimgrow
+VARIANT ?= cpu
+TARGET ?= nodes
 # Test files side by side, in the order of pyproject.toml: the longest first.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup run test test-library check lint types imports bench lock clean
+.PHONY: help setup run test test-library check lint types imports bench lock image clean
 
 help: ## What the targets do.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +44,9 @@ bench: setup ## All benchmarks (over an hour); each prints a table and writes JS
 
 lock: ## Recompiles requirements/*.txt (needs uv).
 	@bash scripts/lock.sh
+
+image: ## Builds the container image IMAGE=name:tag (VARIANT=cpu or gpu, TARGET=nodes or worker; needs Docker).
+	docker build --build-arg VARIANT=$(VARIANT) --target $(TARGET) --tag $(IMAGE) .
 
 clean: ## Removes what runs and builds left.
 	rm -rf runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
