@@ -5,12 +5,10 @@ import os
 from tfx.orchestration import metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+from pipeline.beam_options import make_beam_args
 from pipeline.config import PipelineConfig
 from pipeline.dag import Locations, create_pipeline
 from pipeline.infra_validation import decide_infra_validation
-
-# One in-memory worker is the fastest local mode on few cores; naming FnApiRunner keeps Beam from looking for Prism.
-LOCAL_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"]
 
 
 def metadata_path(root: str) -> str:
@@ -22,7 +20,7 @@ def run_locally(config: PipelineConfig, locations: Locations) -> None:
     """Runs all nodes in this process, one after the other; nodes that ran before with the same inputs are reused.
 
     Raises:
-        UserError: if the configuration asks for an InfraValidator that this machine cannot run.
+        UserError: if the configuration asks for an InfraValidator that this machine cannot run, or for flags unknown to Beam.
     """
     infra_platform = decide_infra_validation(config.serving.infra_validation).platform
     os.makedirs(locations.root, exist_ok=True)
@@ -33,7 +31,7 @@ def run_locally(config: PipelineConfig, locations: Locations) -> None:
         infra_platform=infra_platform,
         enable_cache=True,
         metadata_connection_config=connection,
-        beam_pipeline_args=LOCAL_BEAM_ARGS,
+        beam_pipeline_args=make_beam_args(config.beam.profile, config.beam.args),
     )
     LocalDagRunner().run(pipeline)
 
@@ -43,11 +41,20 @@ def compile_pipeline(config: PipelineConfig, locations: Locations, runner: str, 
 
     Open-source Kubeflow cannot resolve earlier models: there the blessing has no baseline. Neither takes an InfraValidator,
     which v2 graphs do not support, whatever serving.infra_validation says.
+
+    Raises:
+        UserError: for flags unknown to Beam, or without those that the profile needs.
     """
     # Here, because it imports kfp and Google Cloud's clients, which a local run does not need.
     from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 
-    pipeline = create_pipeline(config, locations, with_resolver=runner == "vertex", enable_cache=True)
+    pipeline = create_pipeline(
+        config,
+        locations,
+        with_resolver=runner == "vertex",
+        enable_cache=True,
+        beam_pipeline_args=make_beam_args(config.beam.profile, config.beam.args),
+    )
     runner_config = KubeflowV2DagRunnerConfig(use_pipeline_spec_2_1=True)
     directory, filename = os.path.split(os.path.abspath(output))
     KubeflowV2DagRunner(config=runner_config, output_dir=directory, output_filename=filename).run(pipeline)

@@ -69,3 +69,30 @@ def test_infra_validator_stays_out_of_compiled_pipelines(tmp_path):
 
     assert "InfraValidator" not in output.read_text()
     assert "pipeline.pusher.executor.Executor" in output.read_text()
+
+
+def test_beam_flags_reach_the_compiled_nodes(tmp_path):
+    flags = [
+        "--project=shop",
+        "--region=europe-west4",
+        "--temp_location=gs://bucket/tmp",
+        "--sdk_container_image=shop:1",
+    ]
+    output = tmp_path / "flags.json"
+    beam = ["--set", "beam.profile=dataflow", "--set", f"beam.args={json.dumps(flags)}"]
+
+    assert main(["compile", "--config", "adult", "--runner", "vertex", "--output", str(output), *beam]) == 0
+
+    executors = json.loads(output.read_text())["pipelineSpec"]["deploymentSpec"]["executors"]
+    transform = next(executor for name, executor in executors.items() if name.startswith("Transform"))
+    assert {"--runner=DataflowRunner", *flags} <= set(transform["container"]["args"])
+
+
+def test_a_misspelt_beam_flag_is_refused_and_nothing_is_written(tmp_path, capsys):
+    output = tmp_path / "flags.json"
+    beam = ["--set", 'beam.args=["--direct_num_worker=2"]']
+
+    assert main(["compile", "--config", "adult", "--runner", "vertex", "--output", str(output), *beam]) != 0
+
+    assert "Did you mean --direct_num_workers?" in capsys.readouterr().err
+    assert not output.exists()

@@ -9,8 +9,8 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
+from pipeline.beam_options import make_beam_args
 from pipeline.preprocessing import MISSING, preprocessing_fn
-from pipeline.runners import LOCAL_BEAM_ARGS
 
 FEATURES = {
     "categorical": ["city", "code"],
@@ -47,7 +47,7 @@ def transformed(tmp_path_factory):
     def preprocess(inputs):
         return preprocessing_fn(inputs, {"label": "label", "features": FEATURES})
 
-    options = beam.options.pipeline_options.PipelineOptions(LOCAL_BEAM_ARGS)
+    options = beam.options.pipeline_options.PipelineOptions(make_beam_args("local"))
     with tft_beam.Context(temp_dir=tempfile.mkdtemp(dir=directory)), beam.Pipeline(options=options) as pipeline:
         rows = pipeline | beam.Create(ROWS)
         transform_fn = (rows, metadata) | tft_beam.AnalyzeDataset(preprocess)

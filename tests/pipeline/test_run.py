@@ -245,15 +245,15 @@ def test_bulk_inferrer_runs_the_exported_model_on_every_row(small_run, tmp_path)
     from tfx.types import standard_artifacts
     from tfx.utils import proto_utils
 
+    from pipeline.beam_options import make_beam_args
     from pipeline.dag import EXAMPLES_SIGNATURE
-    from pipeline.runners import LOCAL_BEAM_ARGS
     from serving.check import predict_rows
 
     model, examples, result = make_artifacts(small_run, tmp_path, standard_artifacts.InferenceResult)
     model_spec = bulk_inferrer_pb2.ModelSpec(model_signature_name=[EXAMPLES_SIGNATURE])
     data_spec = bulk_inferrer_pb2.DataSpec(example_splits=["test"])
     context = executor.Executor.Context(
-        beam_pipeline_args=LOCAL_BEAM_ARGS, tmp_dir=str(tmp_path / "beam"), unique_id="1"
+        beam_pipeline_args=make_beam_args("local"), tmp_dir=str(tmp_path / "beam"), unique_id="1"
     )
     executor.Executor(context).Do(
         {"model": [model], "examples": [examples]},
