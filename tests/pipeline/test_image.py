@@ -165,7 +165,15 @@ def test_the_nodes_start_as_compiled_pipelines_start_them():
 @pytest.mark.parametrize("variant", ["cpu", "gpu"])
 @pytest.mark.parametrize("target", ["nodes", "worker"])
 def test_make_image_builds_stages_that_exist(variant, target):
-    command = ["make", "--dry-run", "--no-print-directory", "image", "IMAGE=a:1", f"VARIANT={variant}", f"TARGET={target}"]
+    command = [
+        "make",
+        "--dry-run",
+        "--no-print-directory",
+        "image",
+        "IMAGE=a:1",
+        f"VARIANT={variant}",
+        f"TARGET={target}",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
         *("docker", "build", "--build-arg", f"VARIANT={variant}", "--target", target, "--tag", "a:1", ".")
