@@ -8,7 +8,7 @@ TARGET ?= nodes
 # Test files side by side, in the order of pyproject.toml: the longest first.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup run test test-library check lint types imports bench lock image clean
+.PHONY: help setup run test test-slow test-library check lint types imports bench lock image clean
 
 help: ## What the targets do.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,14 +19,17 @@ setup: ## Installs what is missing into .venv; quick when nothing is.
 run: setup ## Runs the whole pipeline on the shipped sample (CONFIG=adult).
 	@$(PYTHON) -m pipeline run --config $(CONFIG)
 
-test: setup ## All tests.
-	@$(PYTHON) -m pytest $(PARALLEL)
+test: setup ## All tests but the slow ones.
+	@$(PYTHON) -m pytest $(PARALLEL) -m "not slow"
+
+test-slow: setup ## The slow tests: clusters imitated on this machine.
+	@$(PYTHON) -m pytest $(PARALLEL) -m slow tests/pipeline tests/components
 
 test-library: ## The library's tests alone, where TFX cannot be installed.
 	@SETUP=library VENV=$(VENV) bash scripts/setup.sh
 	@$(PYTHON) -m pytest $(PARALLEL) tests/keras_dimgrow
 
-check: lint types imports test ## Everything that CI asks of the sources.
+check: lint types imports test test-slow ## Everything that CI asks of the sources.
 
 lint: setup ## ruff: style and formatting.
 	@$(VENV)/bin/ruff check .
