@@ -22,7 +22,8 @@ SMOOTHING = 0.5  # weight of the past in the moving averages
 ERROR_WEIGHT = 0.5  # standard errors taken off a gain while searching
 PROOF = 2.0  # standard errors taken off the gain of a further dimension that a plan is to be shaped by
 TRUST = 2.0  # standard errors added to the gain of a table's first dimension: see `Ledger.utilities`
-MATERIAL_SHARE = 1e-3  # of what all tables gain: what a first dimension may gain, at best, where a plan is to be filled
+MATERIAL_SHARE = 1e-3  # of what all tables gain: a table whose first dimension gains less, at best, is not in a plan
+SPARE = 3  # a plan has up to this many times the parameters that are proven, or one for each training row
 YOUNG_LOOKS = 2  # looks before new columns are judged
 DOUBT_LOOKS = 4  # looks before a table whose first dimension gains nothing is given up
 REST_LOOKS = 6  # looks after which a table that was given up is tried again
@@ -41,6 +42,7 @@ class Ledger:
         errors: per table, smoothed standard error of each gain.
         ages: looks since each table last got columns or lost its last, int [F].
         trials: how often each table began with a dimension, int [F].
+        num_rows: training rows of a pass: so many parameters do not overfit.
     """
 
     tables: Sequence[Field]
@@ -48,16 +50,18 @@ class Ledger:
     errors: list[np.ndarray]
     ages: np.ndarray
     trials: np.ndarray
+    num_rows: int = 0
 
     @classmethod
-    def at_start(cls, tables: Sequence[Field], dims: Sequence[int]) -> "Ledger":
+    def at_start(cls, tables: Sequence[Field], dims: Sequence[int], num_rows: int = 0) -> "Ledger":
         """The ledger before the first look, of tables with these dimensions."""
         none = [np.zeros(0) for _ in tables]
-        return cls(tables, none, list(none), np.zeros(len(tables), int), np.minimum(dims, 1))
+        return cls(tables, none, list(none), np.zeros(len(tables), int), np.minimum(dims, 1), num_rows)
 
     def copy(self) -> "Ledger":
         """The ledger as it is now."""
-        return Ledger(self.tables, list(self.gains), list(self.errors), self.ages.copy(), self.trials.copy())
+        lists, arrays = (list(self.gains), list(self.errors)), (self.ages.copy(), self.trials.copy())
+        return Ledger(self.tables, *lists, *arrays, self.num_rows)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the tables, as plain JSON types."""
@@ -66,13 +70,15 @@ class Ledger:
             "errors": [errors.tolist() for errors in self.errors],
             "ages": self.ages.tolist(),
             "trials": self.trials.tolist(),
+            "num_rows": self.num_rows,
         }
 
     @classmethod
     def from_dict(cls, tables: Sequence[Field], values: dict[str, Any]) -> "Ledger":
         """The inverse of `to_dict`."""
         gains, errors = ([np.array(each, float) for each in values[key]] for key in ("gains", "errors"))
-        return cls(tables, gains, errors, np.array(values["ages"], int), np.array(values["trials"], int))
+        ages, trials = (np.array(values[key], int) for key in ("ages", "trials"))
+        return cls(tables, gains, errors, ages, trials, values["num_rows"])
 
     @property
     def sizes(self) -> np.ndarray:
@@ -113,29 +119,36 @@ class Ledger:
             careful.append(gains + weights * errors)
         return careful
 
-    def _hopes(self) -> np.ndarray:
-        """What the first dimension of each table gains at best: with `TRUST` standard errors, [F]; infinite if never tried."""
+    def _is_material(self) -> np.ndarray:
+        """Whether each table's first dimension may gain something worth having, with `TRUST` standard errors, [F].
+
+        A table that was never tried counts as one; the total is what all components gain.
+        """
+        least = MATERIAL_SHARE * sum(float(np.maximum(gains, 0).sum()) for gains in self.gains)
         pairs = zip(self.gains, self.errors, strict=True)
-        return np.array([gains[0] + TRUST * errors[0] if len(gains) else np.inf for gains, errors in pairs])
+        return np.array([not len(gains) or gains[0] + TRUST * errors[0] >= least for gains, errors in pairs])
 
     def curves_and_minimum(
         self, budget: int, error_weight: float = ERROR_WEIGHT
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """What a plan is chosen from: utilities as far as dimensions were tried, and the least dimension of each table.
 
-        A table keeps its min_dim, and one dimension if that is cheap and not proven to be useless: too little to be worth an
-        error.
+        A table keeps its min_dim, and one dimension if that is cheap: too little to be worth an error. One whose first
+        dimension gains next to nothing at best gets no more than min_dim: useless fields cost a backbone more than parameters.
         """
-        sizes, hopes = self.sizes, self._hopes()
+        sizes, is_material = self.sizes, self._is_material()
         minimum = np.array([table.min_dim for table in self.tables])
         room = budget - int(sizes @ minimum)
         for i in np.argsort(sizes, kind="stable"):
-            if not minimum[i] and hopes[i] > 0 and sizes[i] <= min(CHEAP_SHARE * budget, room):
+            if not minimum[i] and is_material[i] and sizes[i] <= min(CHEAP_SHARE * budget, room):
                 minimum[i] = 1
                 room -= sizes[i]
+        utilities = self.utilities(budget, error_weight)
+        for i in np.flatnonzero(~is_material):
+            utilities[i] = np.zeros(1)
         curves = [
             np.concatenate([u, np.full(max(0, least + 1 - len(u)), u[-1])])
-            for u, least in zip(self.utilities(budget, error_weight), minimum, strict=True)
+            for u, least in zip(utilities, minimum, strict=True)
         ]
         return curves, minimum
 
@@ -159,21 +172,24 @@ class Ledger:
         return dims
 
     def plan_dims(self, budget: int, error_weight: float = PROOF) -> np.ndarray:
-        """`proven_dims`, and what they leave of the budget shared out among the tables kept (`fill`), int [F].
+        """`proven_dims` with spare dimensions (`with_spare`), int [F].
 
         Proof gives the plan its shape. What proves nothing may still help to train, and where nothing is proven, all seeds come
         to much the same plan.
         """
-        return self.filled(self.proven_dims(budget, error_weight), budget)
+        return self.with_spare(self.proven_dims(budget, error_weight), budget)
+
+    def with_spare(self, dims: np.ndarray, budget: int) -> np.ndarray:
+        """`filled`, up to `SPARE` times the parameters of `dims` or one for each training row: more would overfit, int [F]."""
+        return self.filled(dims, min(budget, max(SPARE * int(self.sizes @ dims), self.num_rows)))
 
     def filled(self, dims: np.ndarray, budget: int) -> np.ndarray:
         """`dims`, and what they leave of the budget shared out (`fill`), int [F].
 
         Not among tables without dimensions, nor those whose first one gains next to nothing at best.
         """
-        worth_it = self._hopes() >= MATERIAL_SHARE * sum(float(np.maximum(gains, 0).sum()) for gains in self.gains)
         most = np.minimum([table.max_dim for table in self.tables], UNIFORM_DIMENSION)
-        return fill(dims, self.sizes, budget, np.where(worth_it, most, dims).tolist())
+        return fill(dims, self.sizes, budget, np.where(self._is_material(), most, dims).tolist())
 
     def next_dims(self, dims: np.ndarray, budget: int, limit: int, may_begin: bool = True) -> np.ndarray:
         """The dimensions to search on with: those of most utility, with credit for those not tried, within `limit`.

@@ -36,6 +36,21 @@ def steps_per_pass(data: tf.data.Dataset) -> int:
     return steps
 
 
+def rows_per_pass(data: tf.data.Dataset) -> int:
+    """Rows in one pass over batches of (ids, labels), the last one counted as if it were whole.
+
+    Of batches whose size the data's specification does not say, one is read: a shuffle goes on behind it.
+
+    Example:
+        >>> rows_per_pass(tf.data.Dataset.from_tensor_slices((tf.range(10), tf.range(10))).batch(4))
+        12
+    """
+    batch_size = data.element_spec[1].shape[0]
+    if batch_size is None:
+        batch_size = next(len(batch[1]) for batch in data.take(1))
+    return steps_per_pass(data) * batch_size
+
+
 def steps_for(data: tf.data.Dataset, epochs: float, max_steps: int | None) -> int:
     """Steps in `epochs` passes over `data` (at least 1), but `max_steps` at most."""
     steps = max(1, round(epochs * steps_per_pass(data)))

@@ -22,14 +22,14 @@ from keras_dimgrow.evaluation import roc_auc
 from keras_dimgrow.filling import MIN_USED_SHARE
 from keras_dimgrow.interrupts import interrupts_deferred
 from keras_dimgrow.layers import GrowableEmbedding
-from keras_dimgrow.ledger import Ledger
+from keras_dimgrow.ledger import SPARE, Ledger
 from keras_dimgrow.methods.dimgrow_race import race_plans
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.models import build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER
-from keras_dimgrow.steps import steps_per_pass
+from keras_dimgrow.steps import rows_per_pass, steps_per_pass
 from keras_dimgrow.utility import HeldOutRows, Look
 
 MIN_STEPS, MAX_STEPS = 300, 4000  # of a search, unless one pass over the data takes more
@@ -111,7 +111,9 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     model = build_model(layer, problem.model_config, problem.seed)
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
-    growth = UtilityGrowth(HeldOutRows(model, validation, config.look_rows), budget, limit, config, problem.on_check)
+    ledger = Ledger.at_start(layer.searched_tables, dims, rows_per_pass(problem.train_data))
+    rows = HeldOutRows(model, validation, config.look_rows)
+    growth = UtilityGrowth(rows, ledger, budget, limit, config, problem.on_check)
     growth.set_model(model)  # `fit` would, but a search that was killed in its race has no step left
     checkpoint = SearchCheckpoint(growth, None, problem.checkpoint_directory)
     step = checkpoint.restore(model)
@@ -165,7 +167,11 @@ def _why_less(problem: SearchProblem, plan: EmbeddingPlan, is_found: bool) -> st
     kept = [table for table in problem.tables if plan.dimensions[table.name]]
     if all(plan.dimensions[table.name] >= min(table.max_dim, UNIFORM_DIMENSION) for table in kept):
         return f"{used}: its fields have {UNIFORM_DIMENSION} dimensions or their max_dim, other fields would not help."
-    return f"{used}: no further dimension fits."
+    if plan.parameters + min(table.vocabulary_size for table in kept) > (problem.max_parameters or 0):
+        return f"{used}: no further dimension fits."
+    return (
+        f"{used}: more than {SPARE} times what is proven to help, or than one parameter a training row, would overfit."
+    )
 
 
 def start_dims(problem: SearchProblem, budget: int, limit: int) -> np.ndarray:
@@ -201,13 +207,15 @@ class UtilityGrowth(keras.callbacks.Callback):
         peak_parameters: the most that the tables held.
     """
 
-    def __init__(self, rows: HeldOutRows, budget: int, limit: int, config: DimGrowConfig, on_check=None):
+    def __init__(
+        self, rows: HeldOutRows, ledger: Ledger, budget: int, limit: int, config: DimGrowConfig, on_check=None
+    ):
         super().__init__()
         self.layer, self.rows, self.budget, self.limit, self.config = rows.layer, rows, budget, limit, config
         self.on_check = on_check
         self.trajectory: list[dict[str, Any]] = []
         self.has_converged = False
-        self.ledger = Ledger.at_start(self.layer.searched_tables, self.layer.allocated_dims)
+        self.ledger = ledger
         self.best = self.ledger.copy()
         self.peak_parameters = int(self.ledger.sizes @ self.layer.allocated_dims)
         self._seconds_before = 0.0

@@ -83,11 +83,11 @@ def plans_within(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan, b
         ledger.proven_dims(budget, PROOF).tolist(),
         num_expensive=2,
     )
-    plans = {f"neighbour {number}": problem.plan(ledger.filled(other, budget)) for number, other in enumerate(near, 1)}
+    plans = {
+        f"neighbour {number}": problem.plan(ledger.with_spare(other, budget)) for number, other in enumerate(near, 1)
+    }
     plans["lenient"] = problem.plan(ledger.plan_dims(budget, ERROR_WEIGHT))
-    # Where many passes are made, spare dimensions overfit.
-    halfway = round((ledger.sizes @ ledger.proven_dims(budget, PROOF) * budget) ** 0.5)
-    plans["half filled"] = problem.plan(ledger.filled(ledger.proven_dims(budget, PROOF), halfway))
+    plans["filled"] = problem.plan(ledger.filled(ledger.proven_dims(budget, PROOF), budget))
     plans["unfilled"] = problem.plan(ledger.proven_dims(budget))
     for name, (run, rule_config) in RULES.items():
         try:

@@ -210,13 +210,23 @@ def test_a_table_keeps_its_min_dim_even_if_so_many_were_never_tried():
         ledger.proven_dims(599)
 
 
-def test_a_plan_has_the_shape_of_what_is_proven_and_takes_the_whole_budget():
+def test_a_plan_has_the_shape_of_what_is_proven_and_spare_dimensions():
     ledger = ledger_of([100] * 3, [[0.5, 0.4], [0.5, 0.1], [0.5]], [[0.1, 0.1], [0.1, 0.1], [0.1]])
 
     assert ledger.proven_dims(BIG).tolist() == [2, 2, 1]
     assert ledger.proven_dims(BIG, PROOF).tolist() == [2, 1, 1]
-    assert ledger.plan_dims(1600).tolist() == [8, 4, 4]
-    assert ledger.plan_dims(BIG).tolist() == [16, 16, 16]
+    assert ledger.plan_dims(800).tolist() == [4, 2, 2]
+    assert ledger.plan_dims(BIG).tolist() == [6, 3, 3]
+    assert ledger.filled(ledger.proven_dims(1600, PROOF), 1600).tolist() == [8, 4, 4]
+    assert ledger.filled(ledger.proven_dims(BIG, PROOF), BIG).tolist() == [16, 16, 16]
+
+
+def test_a_plan_leaves_out_a_table_whose_first_dimension_gains_next_to_nothing_at_best():
+    gains = [[1.0], [0.1 * MATERIAL_SHARE], [0.1 * MATERIAL_SHARE]]
+    errors = [[0.01], [0.3 * MATERIAL_SHARE], [0.6 * MATERIAL_SHARE]]
+
+    assert ledger_of([20, 20, 20], gains, errors).proven_dims(BIG).tolist() == [1, 0, 1]
+    assert ledger_of([20, 20, 20], gains, errors, min_dim=1).proven_dims(BIG).tolist() == [1, 1, 1]
 
 
 def test_tables_that_are_out_or_gain_next_to_nothing_get_nothing_of_what_is_left():
