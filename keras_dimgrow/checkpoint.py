@@ -66,7 +66,14 @@ class SearchCheckpoint(keras.callbacks.Callback):
             first = -(-step // steps_per_epoch)
             if step % steps_per_epoch:  # saved amid an epoch: to its end first
                 rest = first * steps_per_epoch - step
-                fit(model, data.repeat().skip(step), steps_per_epoch=rest, epochs=first, initial_epoch=first - 1, **options)
+                fit(
+                    model,
+                    data.repeat().skip(step),
+                    steps_per_epoch=rest,
+                    epochs=first,
+                    initial_epoch=first - 1,
+                    **options,
+                )
                 step = first * steps_per_epoch
             if first < epochs and not self.growth.has_converged and not model.stop_training:
                 fit(

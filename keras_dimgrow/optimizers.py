@@ -59,7 +59,8 @@ class GrowableSlots(_Optimizer):
         That is zeros for most slots, `values` for a moving average, the initial accumulator value for Adagrad and Ftrl.
         """
         for name, slot, initializer in self._slots_with_initializers(variable):
-            start = values if name in self._value_slots else initializer(tuple(values.shape), dtype=slot.dtype)
+            with tf.device(slot.device):
+                start = values if name in self._value_slots else initializer(tuple(values.shape), dtype=slot.dtype)
             slot.insert(axis, position, start)
 
     def reset_slots(self, variable: GrowableVariable, axis: int, position: int, value: float) -> None:

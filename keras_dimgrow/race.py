@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_dimgrow.devices import BYTES_PER_TRAINED_PARAMETER
 from keras_dimgrow.evaluation import roc_auc
 from keras_dimgrow.models import ModelConfig
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.race_states import RaceStates
 from keras_dimgrow.race_track import Track, read_chunks, shares_track
-
-BYTES_PER_TRAINED_PARAMETER = 12  # float32 value and LazyAdam's two slots
 
 
 @dataclasses.dataclass(frozen=True)

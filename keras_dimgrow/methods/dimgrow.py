@@ -12,12 +12,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.callbacks import resident_bytes
 from keras_dimgrow.checkpoint import SearchCheckpoint
 from keras_dimgrow.config import Config
+from keras_dimgrow.devices import BYTES_PER_TRAINED_PARAMETER, place_tables
 from keras_dimgrow.distributed import from_chief, outside_of_strategy
 from keras_dimgrow.evaluation import roc_auc
 from keras_dimgrow.filling import MIN_USED_SHARE
@@ -29,7 +29,6 @@ from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.models import build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
-from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER
 from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.utility import HeldOutRows, Look
 
@@ -102,6 +101,9 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
         seed=problem.seed,
         name="embedding",
     )
+    # Which tables grow is to be found: each by its share of what all may take.
+    expected = {table.name: int(limit * table.vocabulary_size / sizes.sum()) for table in tables}
+    layer.table_devices = place_tables(expected, problem.model_config.max_gpu_table_bytes)
     model = build_model(layer, problem.model_config, problem.seed)
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)

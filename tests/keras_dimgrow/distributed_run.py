@@ -223,6 +223,55 @@ def retrain(strategy):
     return {"log_loss": result.validation.log_loss, "replicas_differ": replicas_differ(state_of(result.model))}
 
 
+def search_by_utilities(scope):
+    """The default search with its race, on 400 rows a look; `noise` loses its only dimension."""
+    data = Planted(4000)
+    config = kd.DimGrowConfig(max_steps=120, num_looks=6, look_rows=1000, learning_rate=0.02)
+    with scope:
+        found = kd.search(
+            data.fields,
+            data.batches(100, False).skip(10),
+            data.batches(100, False).take(10),
+            parameter_budget=0.1,
+            config=config,
+            model_config=MODEL,
+        )
+        retraining = kd.TrainingConfig(max_epochs=2, learning_rate=0.02)
+        rows = data.batches(100, False)
+        retrained = kd.retrain(found.plan, rows, rows.take(10), config=retraining, model_config=MODEL)
+    return {
+        "plan": found.plan.dimensions,
+        "dimensions": [record["dimensions"] for record in found.trajectory],
+        "losses": [record["validation_loss"] for record in found.trajectory],
+        "num_raced": len(found.race),
+        "replicas_differ": replicas_differ(state_of(found.model)) if found.model is not None else [],
+        "retrained": retrained.validation.log_loss,
+        "checksum": checksum_of(retrained.model),
+    }
+
+
+def checksum_of(model) -> str:
+    checksum = hashlib.sha256()
+    for value in values_of(model):
+        checksum.update(value.tobytes())
+    return checksum.hexdigest()
+
+
+def place_on_second_device():
+    """Devices of tables and slots, one of them placed, through a growth and a projection."""
+    layer = kd.GrowableEmbedding(PLANTED.fields, [1, 2, 1], 8, seed=0, name="embedding")
+    layer.table_devices = [None, "CPU:1", None]
+    model = kd.build_model(layer, MODEL, seed=1)
+    model.compile(kd.LazyAdam(0.05), "binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    layer.grow({0: 1, 1: 2}, model.optimizer)
+    layer.project(1, np.eye(4)[:, :3], np.eye(4)[:3], model.optimizer)
+    losses = model.fit(PLANTED.batches(100), epochs=3, verbose=0).history["loss"]
+    variables = [(table, *(slot for _, slot in model.optimizer.slots_of(table))) for table in layer.tables]
+    devices = [sorted({variable.device[-5:] for variable in group}) for group in variables]
+    return {"devices": devices, "dims": layer.allocated_dims, "losses": losses}
+
+
 def mirrored():
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -231,6 +280,9 @@ def mirrored():
         "float32": fit_and_grow(strategy, "float32"),
         "mixed_float16": fit_and_grow(strategy, "mixed_float16"),
         "rows_of_two_replicas": rows_of_two_replicas(strategy),
+        "utilities, single": search_by_utilities(contextlib.nullcontext()),
+        "utilities, mirrored": search_by_utilities(strategy.scope()),
+        "placed": place_on_second_device(),
     }
     for optimizer in (kd.GrowableAdam, kd.LazyAdam):
         _, single = fit_with_open_gates(contextlib.nullcontext(), optimizer)
@@ -280,9 +332,7 @@ def worker():
         other = make_model(learning_rate=0.01)
     growth = kd.DimensionSearch(model.embedding, LIVELY, check_every=3)
     losses, traces = train(strategy, model, growth, 4)
-    checksum = hashlib.sha256()
-    for value in values_of(model):
-        checksum.update(value.tobytes())
+    checksum = checksum_of(model)
 
     layer = other.embedding
     open_gates(layer)
@@ -294,7 +344,8 @@ def worker():
         "kinds": kinds_of(growth.trajectory),
         "plan": model.embedding.plan().to_dict(),
         "dimensions": [record["dimensions"] for record in growth.trajectory],
-        "checksum": checksum.hexdigest(),
+        "checksum": checksum,
+        "utilities": search_by_utilities(strategy.scope()),
         "unreplicated": unreplicated(state_of(model)),
         "open gates": {"losses": open_losses, "dims": layer.used_dims(), "weights": weights_of(other)},
     }

@@ -134,6 +134,28 @@ def test_retrain_under_a_mirrored_strategy_learns(mirrored):
     assert mirrored["retrained"]["replicas_differ"] == []
 
 
+@pytest.mark.parametrize("strategy", ["mirrored", "workers"])
+def test_the_default_search_finds_on_two_replicas_what_it_finds_on_one(mirrored, workers, strategy):
+    single = mirrored["utilities, single"]
+    both = workers[0]["utilities"] if strategy == "workers" else mirrored["utilities, mirrored"]
+
+    assert any(record["noise"] == 0 for record in single["dimensions"])  # a table without columns
+    assert both["dimensions"] == single["dimensions"]
+    assert both["plan"] == single["plan"]
+    assert both["num_raced"] == single["num_raced"] > 0
+    assert both["replicas_differ"] == []
+    np.testing.assert_allclose(both["losses"], single["losses"], atol=1e-4)
+    assert both["retrained"] == pytest.approx(single["retrained"], abs=1e-4)
+
+
+def test_a_placed_table_and_its_slots_stay_where_they_are(mirrored):
+    found = mirrored["placed"]
+
+    assert found["devices"] == [["CPU:0"], ["CPU:1"], ["CPU:0"]]
+    assert found["dims"] == [2, 3, 1]
+    assert found["losses"][-1] < found["losses"][0]
+
+
 # Two workers.
 
 
