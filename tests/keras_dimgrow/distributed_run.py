@@ -239,12 +239,13 @@ def search_by_utilities(scope):
         retraining = kd.TrainingConfig(max_epochs=2, learning_rate=0.02)
         rows = data.batches(100, False)
         retrained = kd.retrain(found.plan, rows, rows.take(10), config=retraining, model_config=MODEL)
+        replicas = replicas_differ(state_of(retrained.model)) if tf.distribute.has_strategy() else []
     return {
         "plan": found.plan.dimensions,
         "dimensions": [record["dimensions"] for record in found.trajectory],
         "losses": [record["validation_loss"] for record in found.trajectory],
         "num_raced": len(found.race),
-        "replicas_differ": replicas_differ(state_of(found.model)) if found.model is not None else [],
+        "replicas_differ": replicas,
         "retrained": retrained.validation.log_loss,
         "checksum": checksum_of(retrained.model),
     }
