@@ -49,16 +49,19 @@ def from_chief(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         return arrays
     own = np.concatenate([array.ravel().astype(np.float64) for array in arrays])
 
-    @tf.function
-    def share():
-        context = tf.distribute.get_replica_context()
-        is_first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float64)  # of the chief: as in `_tasks`
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, own * is_first)
-
     strategy = tf.distribute.get_strategy()
-    shared = strategy.experimental_local_results(strategy.run(share))[0].numpy()
+    shared = strategy.experimental_local_results(strategy.run(_share, args=(own,)))[0].numpy()
     parts = np.split(shared, np.cumsum([array.size for array in arrays])[:-1])
     return [part.reshape(array.shape).astype(array.dtype) for part, array in zip(parts, arrays, strict=True)]
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.float64)])
+def _share(values):
+    context = tf.distribute.get_replica_context()
+    is_first = tf.cast(
+        tf.equal(context.replica_id_in_sync_group, 0), values.dtype
+    )  # the chief's: tasks are in one order
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values * is_first)
 
 
 def outside_of_strategy(function: Callable[[], Result]) -> Result:

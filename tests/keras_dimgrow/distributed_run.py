@@ -1,7 +1,7 @@
 """What test_distribution.py runs in processes of its own, because TensorFlow's devices are fixed once it has started.
 
-`python -m tests.keras_dimgrow.distributed_run mirrored` trains on two logical CPU devices; `... worker` is one worker of
-the cluster in TF_CONFIG. Each prints its measurements as one line of JSON.
+`python -m tests.keras_dimgrow.distributed_run mirrored` (or default_search) trains on two logical CPU devices; `... worker` (or
+default_search_worker) is one worker of the cluster in TF_CONFIG. Each prints its measurements as one line of JSON.
 """
 
 import contextlib
@@ -273,16 +273,54 @@ def place_on_second_device():
     return {"devices": devices, "dims": layer.allocated_dims, "losses": losses}
 
 
-def mirrored():
+def train_table_without_columns(strategy):
+    """Shapes and kernel after a step with tables of 0 and 2 columns, whose gradients are gathered over the replicas."""
+    with strategy.scope():
+        layer = kd.GrowableEmbedding(PLANTED.fields, [0, 2, 0], 8, seed=0)
+        layer.build(None)
+        optimizer = kd.LazyAdam(0.1)
+        optimizer.build(layer.trainable_variables)
+        before = layer.kernel.numpy()
+    ids = {name: values[:20] for name, values in PLANTED.ids.items()}
+
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(layer(ids) - 1.0))
+        optimizer.apply(tape.gradient(loss, layer.trainable_variables), layer.trainable_variables)
+
+    tf.function(lambda: strategy.run(step))()
+    return {
+        "dims": layer.allocated_dims,
+        "is_trained": bool((layer.kernel.numpy() != before).all()),
+        "replicas_differ": replicas_differ(optimizer.variables),
+    }
+
+
+def two_devices():
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def default_search():
+    strategy = two_devices()
+    return {
+        "single": search_by_utilities(contextlib.nullcontext()),
+        "mirrored": search_by_utilities(strategy.scope()),
+    }
+
+
+def default_search_worker():
+    return search_by_utilities(tf.distribute.MultiWorkerMirroredStrategy().scope())
+
+
+def mirrored():
+    strategy = two_devices()
     found = {
         "float32": fit_and_grow(strategy, "float32"),
         "mixed_float16": fit_and_grow(strategy, "mixed_float16"),
         "rows_of_two_replicas": rows_of_two_replicas(strategy),
-        "utilities, single": search_by_utilities(contextlib.nullcontext()),
-        "utilities, mirrored": search_by_utilities(strategy.scope()),
+        "table_without_columns": train_table_without_columns(strategy),
         "placed": place_on_second_device(),
     }
     for optimizer in (kd.GrowableAdam, kd.LazyAdam):
@@ -346,11 +384,10 @@ def worker():
         "plan": model.embedding.plan().to_dict(),
         "dimensions": [record["dimensions"] for record in growth.trajectory],
         "checksum": checksum,
-        "utilities": search_by_utilities(strategy.scope()),
         "unreplicated": unreplicated(state_of(model)),
         "open gates": {"losses": open_losses, "dims": layer.used_dims(), "weights": weights_of(other)},
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps({"mirrored": mirrored, "worker": worker}[sys.argv[1]]()))  # noqa: T201
+    print(json.dumps(globals()[sys.argv[1]]()))  # noqa: T201

@@ -1,18 +1,15 @@
-import importlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_dimgrow import EmbeddingPlan, Field
+from keras_dimgrow import race as race_module
 from keras_dimgrow.layers import PlannedEmbedding
 from keras_dimgrow.models import ModelConfig, build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.race import judge, race, survivors
 from keras_dimgrow.race_track import Track, read_chunks, shares_track
 from tests.keras_dimgrow.conftest import Planted
-
-race_module = importlib.import_module("keras_dimgrow.race")  # the package has the function by this name
 
 MODEL = ModelConfig(adapter_width=8, hidden_units=(8,))
 
@@ -185,15 +182,13 @@ def test_contestants_that_wait_on_disk_run_as_those_in_memory(run, plans, monkey
 def test_contestants_take_turns_where_memory_does_not_hold_a_round_and_end_alike(run, monkeypatch):
     names = ["rule", "good", "wide"]
     expected = run(names, "rule", round_steps=(20, 5))
-    sizes = []
-    monkeypatch.setattr(
-        Track, "train", lambda self, chunks, train=Track.train: (sizes.append(len(chunks)), train(self, chunks))
-    )
+    turns, train = [], Track.train
+    monkeypatch.setattr(Track, "train", lambda track, chunks: (turns.append(track), train(track, chunks)))
     monkeypatch.setattr(race_module, "MAX_BLOCK_BYTES", 100_000)  # 9 batches of 12 kB; all held-out rows take 98 kB
 
     found = run(names, "rule", round_steps=(20, 5))
 
-    assert len(sizes) == 3 * 3 + 2
+    assert len(turns) == 3 * 3 + 2
     assert found.records == expected.records
 
 

@@ -26,6 +26,7 @@ def search(directory, *signal_step):
     )
 
 
+@pytest.mark.slow
 def test_a_search_that_is_terminated_saves_itself_and_goes_on_to_the_same_plan(tmp_path):
     expected = json.loads(search("").stdout)
 
