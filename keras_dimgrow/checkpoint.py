@@ -58,32 +58,19 @@ class SearchCheckpoint(keras.callbacks.Callback):
             steps_per_epoch: between two checkpoints.
             num_steps: in all, a multiple of steps_per_epoch or rounded up to one.
         """
-        epochs = -(-num_steps // steps_per_epoch)
-        options = {"callbacks": [self.growth, self]}
         with contextlib.ExitStack() as stack:
             if self.directory is not None:
                 self._termination = stack.enter_context(terminations_noted())
-            first = -(-step // steps_per_epoch)
-            if step % steps_per_epoch:  # saved amid an epoch: to its end first
-                rest = first * steps_per_epoch - step
-                fit(
-                    model,
-                    data.repeat().skip(step),
-                    steps_per_epoch=rest,
-                    epochs=first,
-                    initial_epoch=first - 1,
-                    **options,
-                )
-                step = first * steps_per_epoch
-            if first < epochs and not self.growth.has_converged and not model.stop_training:
-                fit(
-                    model,
-                    data.repeat().skip(step),
-                    steps_per_epoch=steps_per_epoch,
-                    epochs=epochs,
-                    initial_epoch=first,
-                    **options,
-                )
+            fit(
+                model,
+                data.repeat().skip(step),
+                steps_per_epoch=steps_per_epoch,
+                epochs=-(-num_steps // steps_per_epoch),
+                initial_epoch=step // steps_per_epoch,
+                # Saved amid an epoch: to its end first.
+                first_epoch_steps=steps_per_epoch - step % steps_per_epoch,
+                callbacks=[self.growth, self],
+            )
 
     def restore(self, model: keras.Model) -> int:
         """Loads the checkpoint into `model` and the trajectory; returns its step, 0 if there is none.

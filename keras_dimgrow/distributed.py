@@ -1,8 +1,9 @@
 """Searches and trainings over several devices and processes: what Keras and TensorFlow leave to be done.
 
 Keras's `fit` runs under `tf.distribute.MirroredStrategy` and fails under `MultiWorkerMirroredStrategy` (Keras issue 20585):
-`fit` here is Keras's own for one process, and a loop with `strategy.run` for several. Every worker runs the same program on the
-same data; what workers decide by themselves is taken from the first one, `from_chief`, so that they never drift apart.
+`fit` here is Keras's own for one process, and a loop with `strategy.run` for several (and for an epoch that was begun before).
+Every worker runs the same program on the same data; what workers decide by themselves is taken from the first one,
+`from_chief`, so that they never drift apart.
 """
 
 import concurrent.futures
@@ -81,6 +82,7 @@ def fit(
     steps_per_epoch: int,
     epochs: int,
     initial_epoch: int = 0,
+    first_epoch_steps: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     validation_data: tf.data.Dataset | None = None,
 ) -> keras.callbacks.History:
@@ -90,9 +92,11 @@ def fit(
         model: made and compiled in the strategy's scope.
         data: batches of (inputs, labels), in the same order on every worker; each replica trains with its share of each.
         steps_per_epoch, epochs, initial_epoch, callbacks: as of `model.fit`.
+        first_epoch_steps: steps of the first epoch, where that was begun before; None: steps_per_epoch.
         validation_data: what `val_loss` in the logs of each epoch is measured on; None: there is none.
     """
-    if num_workers() == 1:
+    first_epoch_steps = steps_per_epoch if first_epoch_steps is None else first_epoch_steps
+    if num_workers() == 1 and first_epoch_steps == steps_per_epoch:
         options = {"steps_per_epoch": steps_per_epoch, "epochs": epochs, "initial_epoch": initial_epoch}
         options |= {"callbacks": list(callbacks), "validation_data": validation_data}
         return model.fit(data, shuffle=False, verbose=0, **options)
@@ -120,7 +124,7 @@ def fit(
     for epoch in range(initial_epoch, epochs):
         every.on_epoch_begin(epoch)
         losses = []
-        for step in range(steps_per_epoch):
+        for step in range(first_epoch_steps if epoch == initial_epoch else steps_per_epoch):
             every.on_train_batch_begin(step)
             losses.append(train(*next(batches)))
             if model.stop_training:

@@ -25,6 +25,8 @@ from keras_dimgrow.summaries import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
+OUTCOME = "outcome.json"  # in the report: what a search is compared by
+
 
 class Executor(base_executor.BaseExecutor):
     """Searches, and writes the plan and the report.
@@ -89,6 +91,17 @@ class Executor(base_executor.BaseExecutor):
             tf.io.gfile.makedirs(artifact.uri)
         result.plan.save(os.path.join(best.uri, "plan.json"))
         _write_records(report.uri, result)
+        outcome = {
+            "schema_version": 1,
+            "method": method,
+            "parameter_budget": budget,
+            "parameters": result.plan.parameters,
+            "uniform_parameters": uniform.parameters,
+            "validation_auc": _validation_auc(result),
+            "note": result.note,
+        }
+        with tf.io.gfile.GFile(os.path.join(report.uri, OUTCOME), "w") as file:
+            json.dump(outcome, file, indent=2, sort_keys=True)
         write_report(
             os.path.join(report.uri, "report.html"),
             plan=[vars(field) | {"field": field.name} for field in result.plan.fields],
@@ -129,6 +142,16 @@ def _write_records(directory: str, result: SearchResult) -> None:
     summaries = SummaryWriter(os.path.join(directory, "tensorboard"))
     for record in result.trajectory:
         summaries.write(record)
+
+
+def _validation_auc(result: SearchResult) -> float | None:
+    """Held-out AUC of the plan: as it raced, from scratch, or else of the search at its best look; None if unmeasured."""
+    last = [record for record in result.race if record["round"] == result.race[-1]["round"]]
+    raced = [record for record in last if record["parameters"] == result.plan.parameters]
+    if raced:
+        return max(record["auc"] for record in raced)
+    looks = [record for record in result.trajectory if record.get("validation_auc") is not None]
+    return min(looks, key=lambda record: record["validation_loss"])["validation_auc"] if looks else None
 
 
 def _flatten(values: dict[str, Any]) -> dict[str, Any]:
