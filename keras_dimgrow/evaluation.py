@@ -35,8 +35,8 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:
         # The first rows only: under a tf.distribute strategy each replica predicts the whole batch.
         return model.predict_on_batch(inputs)[:num_rows]
 
-    if tf.distribute.has_strategy():
-        # Keras's own fails with several workers.
+    if tf.distribute.get_strategy().cluster_resolver is not None:
+        # Several workers, with whom Keras's own fails.
         traced = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
 
         def predict(inputs, num_rows: int) -> np.ndarray:

@@ -66,7 +66,8 @@ def test_plan_and_report_of_the_chosen_trial_are_the_outputs_with_what_all_trial
     assert report.get_int_custom_property("parameters") == 200
     assert json.loads(report.get_string_custom_property("parameter_budget")) == 0.2
     note = report.get_string_custom_property("note")
-    assert note.startswith("Of 3 trials, budgets 0.1, 0.2, 0.3") and note.endswith("0.8000. As raced.")
+    assert note.startswith("Of 3 trials, budgets 0.1, 0.2, 0.3")
+    assert note.endswith("0.8000. As raced.")
 
 
 @pytest.mark.parametrize("number", [1, 9])
