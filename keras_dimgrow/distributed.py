@@ -97,9 +97,16 @@ def fit(
     """
     first_epoch_steps = steps_per_epoch if first_epoch_steps is None else first_epoch_steps
     if num_workers() == 1 and first_epoch_steps == steps_per_epoch:
-        options = {"steps_per_epoch": steps_per_epoch, "epochs": epochs, "initial_epoch": initial_epoch}
-        options |= {"callbacks": list(callbacks), "validation_data": validation_data}
-        return model.fit(data, shuffle=False, verbose=0, **options)
+        return model.fit(
+            data,
+            steps_per_epoch=steps_per_epoch,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            callbacks=list(callbacks),
+            validation_data=validation_data,
+            shuffle=False,
+            verbose=0,
+        )
     strategy = tf.distribute.get_strategy()
 
     def train_step(inputs, labels):

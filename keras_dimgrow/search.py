@@ -195,7 +195,8 @@ def retrain(
                 f"retrain: the model in transfer_from has the plan {model.embedding.plan.dimensions}; received the plan "
                 f"{plan.dimensions}. Fine-tune with the plan and the model of one SearchResult, or train from scratch."
             )
-    model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
+    # Without XLA: it gained nothing where it was measured, and could not reach tables in the CPU's memory.
+    model.compile(LazyAdam(config.learning_rate), "binary_crossentropy", jit_compile=False)
     # What `fit` calls an epoch is the time between two checks.
     num_steps = steps_per_pass(train_data)
     num_checks = 1 if validation_data is None else min(config.checks_per_epoch, num_steps)

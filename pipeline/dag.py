@@ -136,7 +136,7 @@ def create_pipeline(
     if config.search.trials:
         trials = [search_within(budget).with_id(f"DimSearch{i}") for i, budget in enumerate(config.search.trials, 1)]
         version = hash_modules("components.plan_selector", "components.dim_search.executor")
-        search = PlanSelector(trials, method_config.tolerance, version)
+        search = PlanSelector(trials, method_config.to_dict()["tolerance"], version)
         nodes += [*trials, search]
     else:
         search = search_within(config.search.parameter_budget)
