@@ -75,6 +75,16 @@ def outside_of_strategy(function: Callable[[], Result]) -> Result:
         return thread.submit(function).result()
 
 
+def on_one_device(model: keras.Model) -> keras.Model:
+    """The model that `retrain` made, on one device: to be called and exported outside of the scope of a strategy."""
+    if not any(isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables):
+        return model
+    copy = type(model).from_config(model.get_config())
+    copy.build()
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def fit(
     model: keras.Model,
     data: tf.data.Dataset,

@@ -10,7 +10,7 @@ import tensorflow_transform as tft
 from components.transformed_data import fields_of, read_split
 from keras_dimgrow import EmbeddingPlan, ModelConfig, TrainingConfig, compare_storage, retrain, with_storage
 from keras_dimgrow.devices import scope_of, start_devices
-from keras_dimgrow.distributed import is_chief
+from keras_dimgrow.distributed import is_chief, on_one_device
 from pipeline.model_card import write_model_card
 from pipeline.reference_rows import read_reference_rows
 from serving.export import export_saved_model
@@ -62,11 +62,7 @@ def run_fn(fn_args) -> None:
     if not writes:
         _LOG.info("the first worker exports the model")
         return
-    model = result.model
-    if strategy is not None:  # a model of one device, whatever it was trained on
-        model = type(model).from_config(model.get_config())
-        model.build()
-        model.set_weights(result.model.get_weights())
+    model = on_one_device(result.model)
     stored = with_storage(model, custom["storage"])
     comparison = compare_storage(model, stored, eval_data)
     raw_feature_spec = tft_output.raw_feature_spec()

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_dimgrow as kd
+from keras_dimgrow.distributed import on_one_device
 from tests.keras_dimgrow.conftest import Planted
 
 PLANTED = Planted(1000)
@@ -220,7 +221,13 @@ def retrain(strategy):
     data = PLANTED.batches(100)
     with strategy.scope():
         result = kd.retrain(plan, data, PLANTED.batches(250, False), config=config, model_config=MODEL)
-    return {"log_loss": result.validation.log_loss, "replicas_differ": replicas_differ(state_of(result.model))}
+    copy = on_one_device(result.model)
+    return {
+        "log_loss": result.validation.log_loss,
+        "replicas_differ": replicas_differ(state_of(result.model)),
+        "log_loss_of_copy": kd.evaluate(copy, PLANTED.batches(250, False)).log_loss,
+        "unreplicated_in_copy": len(unreplicated(copy.variables)) / len(copy.variables),
+    }
 
 
 def search_by_utilities(scope):

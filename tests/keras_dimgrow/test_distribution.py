@@ -134,6 +134,11 @@ def test_retrain_under_a_mirrored_strategy_learns(mirrored):
     assert mirrored["retrained"]["replicas_differ"] == []
 
 
+def test_a_model_of_two_replicas_has_a_copy_of_one_device_to_export(mirrored):
+    assert mirrored["retrained"]["unreplicated_in_copy"] == 1.0
+    assert mirrored["retrained"]["log_loss_of_copy"] == pytest.approx(mirrored["retrained"]["log_loss"], rel=1e-5)
+
+
 def test_a_table_without_columns_does_not_crash_the_step_of_two_replicas(mirrored):
     found = mirrored["table_without_columns"]
 
