@@ -29,11 +29,14 @@ def mixed_dims() -> list[int]:
     return dims
 
 
-def make_batches(fields: list[kd.Field], batch_size: int, num_batches: int = 40, seed: int = 0) -> tf.data.Dataset:
-    """Endless batches of ({field: int32 [B]}, label [B]), from memory."""
+def make_batches(
+    fields: list[kd.Field], batch_size: int, num_batches: int = 40, seed: int = 0, wraps: bool = False
+) -> tf.data.Dataset:
+    """Endless batches of ({field: int32 [B]}, label [B]), from memory; ids beyond a table are its last one, or wrap around."""
     rng = np.random.default_rng(seed)
     num_rows = num_batches * batch_size
-    columns = [np.minimum(rng.zipf(1.2, num_rows) - 1, field.vocabulary_size - 1) for field in fields]
+    draws = [(field.vocabulary_size, rng.zipf(1.2, num_rows) - 1) for field in fields]
+    columns = [ids % size if wraps else np.minimum(ids, size - 1) for size, ids in draws]
     ids = tf.constant(np.stack(columns, axis=1).astype("int32"))
     labels = tf.constant((rng.random(num_rows) < 0.25).astype("float32"))
     names = [field.name for field in fields]
