@@ -1,5 +1,8 @@
 """Data and models of the Criteo profile: 39 fields, Zipf ids, the vocabulary sizes of a given total."""
 
+import statistics
+import time
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,6 +10,7 @@ import tensorflow as tf
 import keras_dimgrow as kd
 
 NUM_FIELDS = 39
+STEPS = 40
 ADAPTER_WIDTH = 64
 
 
@@ -25,11 +29,14 @@ def mixed_dims() -> list[int]:
     return dims
 
 
-def make_batches(fields: list[kd.Field], batch_size: int, num_batches: int = 40, seed: int = 0) -> tf.data.Dataset:
-    """Endless batches of ({field: int32 [B]}, label [B]), from memory."""
+def make_batches(
+    fields: list[kd.Field], batch_size: int, num_batches: int = 40, seed: int = 0, wraps: bool = False
+) -> tf.data.Dataset:
+    """Endless batches of ({field: int32 [B]}, label [B]), from memory; ids beyond a table are its last one, or wrap around."""
     rng = np.random.default_rng(seed)
     num_rows = num_batches * batch_size
-    columns = [np.minimum(rng.zipf(1.2, num_rows) - 1, field.vocabulary_size - 1) for field in fields]
+    draws = [(field.vocabulary_size, rng.zipf(1.2, num_rows) - 1) for field in fields]
+    columns = [ids % size if wraps else np.minimum(ids, size - 1) for size, ids in draws]
     ids = tf.constant(np.stack(columns, axis=1).astype("int32"))
     labels = tf.constant((rng.random(num_rows) < 0.25).astype("float32"))
     names = [field.name for field in fields]
@@ -53,6 +60,16 @@ def make_search_model(fields, dims, shuffle: str = "cyclic", optimizer=None) -> 
     return model
 
 
+def make_default_search_model(fields, dims) -> kd.RankingModel:
+    """The model of the default search (`method="dimgrow"`), grown from one dimension a field to `dims`."""
+    layer = kd.GrowableEmbedding(fields, [1] * len(fields), ADAPTER_WIDTH, seed=0)
+    model = kd.build_model(layer, kd.ModelConfig(adapter_width=ADAPTER_WIDTH), seed=0)
+    model.compile(kd.LazyAdam(3e-3), "binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    layer.grow({index: dim - 1 for index, dim in enumerate(dims) if dim > 1}, model.optimizer)
+    return model
+
+
 def make_uniform_model(fields, optimizer, dim: int = 16) -> keras.Model:
     """What a Keras user writes: one Embedding a field, concatenated, and the same backbone."""
     inputs = {field.name: keras.Input((), dtype="int32", name=field.name) for field in fields}
@@ -61,3 +78,24 @@ def make_uniform_model(fields, optimizer, dim: int = 16) -> keras.Model:
     model = keras.Model(inputs, kd.WideDeep()(adapted))
     model.compile(optimizer, "binary_crossentropy")
     return model
+
+
+class StepTimer(keras.callbacks.Callback):
+    """Seconds of each epoch of STEPS steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self._begin)
+
+
+def time_fit(model: keras.Model, batches: tf.data.Dataset) -> float:
+    """Median milliseconds of a step inside plain `fit`, after a warm-up epoch."""
+    timer = StepTimer()
+    model.fit(batches, epochs=6, steps_per_epoch=STEPS, verbose=0, shuffle=False, callbacks=[timer])
+    return 1000 * statistics.median(timer.seconds[1:]) / STEPS

@@ -11,36 +11,18 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
-from criteo_profile import make_batches, make_fields, make_search_model, make_uniform_model, mixed_dims
+from criteo_profile import make_batches, make_fields, make_search_model, make_uniform_model, mixed_dims, time_fit
 from harness import Figure, main
 
 import keras_dimgrow as kd
 
 TOTAL_ROWS = 1_100_000
-STEPS = 40
-
-
-class StepTimer(keras.callbacks.Callback):
-    """Seconds of each epoch of STEPS steps."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._begin = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.seconds.append(time.perf_counter() - self._begin)
 
 
 def time_step(make_model, batch_size: int) -> dict[str, float]:
     """Median milliseconds of a step inside plain `fit`, after a warm-up epoch."""
     fields = make_fields(TOTAL_ROWS)
-    model, timer = make_model(fields), StepTimer()
-    batches = make_batches(fields, batch_size)
-    model.fit(batches, epochs=6, steps_per_epoch=STEPS, verbose=0, shuffle=False, callbacks=[timer])
-    return {"ms": 1000 * statistics.median(timer.seconds[1:]) / STEPS}
+    return {"ms": time_fit(make_model(fields), make_batches(fields, batch_size))}
 
 
 def without_gates(fields) -> kd.RankingModel:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["DimSearch", "SearchReport"]
+__all__ = ["DimSearch", "PlanSelector", "SearchReport"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from components.dim_search.component import DimSearch
 
         return DimSearch
+    if name == "PlanSelector":
+        from components.plan_selector.component import PlanSelector
+
+        return PlanSelector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,11 @@
 """SearchCheckpoint: a search that was interrupted goes on where its last checkpoint was."""
 
+import contextlib
 import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import zipfile
 
@@ -12,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow.callbacks import DimensionSearch
+from keras_dimgrow.distributed import fit, from_chief, is_chief
 from keras_dimgrow.evaluation import evaluate
+from keras_dimgrow.interrupts import Termination, terminations_noted
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +25,8 @@ class SearchCheckpoint(keras.callbacks.Callback):
     """Validates the model, and saves model, optimizer and trajectory, at the end of every epoch.
 
     A checkpoint is one file, renamed into place: every variable of model and optimizer (the states of random number
-    generators included, which `save_weights` leaves out) and the trajectory.
+    generators included, which `save_weights` leaves out) and the trajectory. Of several workers the first one writes; all
+    read, from the same directory.
 
     Args:
         growth: the search's DimensionSearch, whose trajectory is saved and gets the validation's results.
@@ -34,18 +39,55 @@ class SearchCheckpoint(keras.callbacks.Callback):
         self.growth = growth
         self.validation_data = validation_data
         self.directory = directory
+        self._termination = Termination()
 
     @property
     def path(self) -> str:
         """The checkpoint's file."""
         return os.path.join(self.directory or "", "search.npz")
 
+    def train(self, model: keras.Model, data: tf.data.Dataset, step: int, steps_per_epoch: int, num_steps: int) -> None:
+        """Trains from `step`, where `restore` left the model, to `num_steps`, unless a callback ends it before.
+
+        A process that is told to end (SIGTERM) saves itself after the step that it is at, and ends with exit status 143.
+
+        Args:
+            model: compiled.
+            data: one pass over the batches of ({field: ids}, label [B]).
+            step: steps trained so far.
+            steps_per_epoch: between two checkpoints.
+            num_steps: in all, a multiple of steps_per_epoch or rounded up to one.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.directory is not None:
+                self._termination = stack.enter_context(terminations_noted())
+            fit(
+                model,
+                data.repeat().skip(step),
+                steps_per_epoch=steps_per_epoch,
+                epochs=-(-num_steps // steps_per_epoch),
+                initial_epoch=step // steps_per_epoch,
+                # Saved amid an epoch: to its end first.
+                first_epoch_steps=steps_per_epoch - step % steps_per_epoch,
+                callbacks=[self.growth, self],
+            )
+
     def restore(self, model: keras.Model) -> int:
         """Loads the checkpoint into `model` and the trajectory; returns its step, 0 if there is none.
 
         Raises:
-            ValueError: if the checkpoint is one of another model.
+            ValueError: if the checkpoint is one of another model, or not the one that the first of several workers reads.
         """
+        step = self._restore(model)
+        chiefs_step = int(from_chief([np.array(step)])[0])
+        if step != chiefs_step:
+            raise ValueError(
+                f"checkpoint_directory={self.directory!r}: this worker read step {step} there, the first one {chiefs_step}. "
+                "All workers must see the same files: name a directory in a shared file system or a bucket."
+            )
+        return step
+
+    def _restore(self, model: keras.Model) -> int:
         if self.directory is None or not tf.io.gfile.exists(self.path):
             return 0
         # By way of a local file, one variable at a time: tables may be most of the memory there is.
@@ -79,6 +121,15 @@ class SearchCheckpoint(keras.callbacks.Callback):
     def _fields(self) -> list:
         return [[field.name, field.vocabulary_size] for field in self.growth.layer.fields]
 
+    # Not on_train_batch_end: overriding that makes Keras wait for every step's logs.
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._termination.is_requested:
+            self._save(self.growth.trajectory)
+            step = int(self.model.optimizer.iterations.numpy())
+            logger.warning("SIGTERM: the search ends at step %d; its checkpoint is %s", step, self.path)
+            self._termination.is_requested = False  # else it would be raised once more
+            raise SystemExit(128 + signal.SIGTERM)
+
     def on_epoch_end(self, epoch, logs=None):
         trajectory = self.growth.trajectory
         # A record that was validated before describes an earlier state of the model.
@@ -89,6 +140,8 @@ class SearchCheckpoint(keras.callbacks.Callback):
             self._save(trajectory)
 
     def _save(self, trajectory) -> None:
+        if not is_chief():
+            return
         search = {
             "step": int(self.model.optimizer.iterations.numpy()),
             "trajectory": trajectory,

@@ -31,8 +31,18 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:
         labels.append(batch_labels)
         return inputs
 
-    # The first rows only: under a tf.distribute strategy each replica predicts the whole batch.
-    scores = [model.predict_on_batch(remember(inputs, y))[: len(y)] for inputs, y in batches.as_numpy_iterator()]
+    def predict(inputs, num_rows: int) -> np.ndarray:
+        # The first rows only: under a tf.distribute strategy each replica predicts the whole batch.
+        return model.predict_on_batch(inputs)[:num_rows]
+
+    if tf.distribute.get_strategy().cluster_resolver is not None:
+        # Several workers, with whom Keras's own fails.
+        traced = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+
+        def predict(inputs, num_rows: int) -> np.ndarray:
+            return traced(inputs).numpy()
+
+    scores = [predict(remember(inputs, y), len(y)) for inputs, y in batches.as_numpy_iterator()]
     y, p = np.concatenate(labels).ravel(), np.concatenate(scores).ravel().astype(np.float64)
     clipped = np.clip(p, 1e-7, 1 - 1e-7)
     log_loss = -np.mean(np.where(y > 0, np.log(clipped), np.log1p(-clipped)))

@@ -59,7 +59,8 @@ class GrowableSlots(_Optimizer):
         That is zeros for most slots, `values` for a moving average, the initial accumulator value for Adagrad and Ftrl.
         """
         for name, slot, initializer in self._slots_with_initializers(variable):
-            start = values if name in self._value_slots else initializer(tuple(values.shape), dtype=slot.dtype)
+            with tf.device(slot.device):
+                start = values if name in self._value_slots else initializer(tuple(values.shape), dtype=slot.dtype)
             slot.insert(axis, position, start)
 
     def reset_slots(self, variable: GrowableVariable, axis: int, position: int, value: float) -> None:
@@ -68,11 +69,36 @@ class GrowableSlots(_Optimizer):
             shape = [size for i, size in enumerate(slot.shape) if i != axis]
             slot.write_slice(axis, position, value if name in self._value_slots else initializer(shape, slot.dtype))
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # TensorFlow's collective gather crashes on slices without columns: over replicas they go with a column of zeros.
+        if not tf.distribute.in_cross_replica_context() and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            grads_and_vars = [(_with_columns(gradient), variable) for gradient, variable in grads_and_vars]
+            reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+            return [(_columns_of(gradient, variable), variable) for gradient, variable in reduced]
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
     def _backend_reset_gradient_accumulators(self):
         # Keras asks for zeros of the variable's static shape, which a growable one does not have.
         for accumulator in self._accumulated_gradients:
             if accumulator is not None:
                 accumulator.value.assign(tf.zeros_like(accumulator.value))
+
+
+def _with_columns(gradient):
+    """The slices of a table without columns with one column of zeros; any other gradient as it is."""
+    if not isinstance(gradient, tf.IndexedSlices) or gradient.values.shape.rank != 2:
+        return gradient
+    num_added = tf.cast(tf.shape(gradient.values)[1] == 0, tf.int32)
+    values = tf.pad(gradient.values, [[0, 0], [0, num_added]])
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+
+
+def _columns_of(gradient, variable):
+    """The inverse of `_with_columns`."""
+    if not isinstance(gradient, tf.IndexedSlices) or not isinstance(variable, GrowableVariable):
+        return gradient
+    values = gradient.values[:, : tf.shape(variable.value)[1]]
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
 class _MuonSlots(GrowableSlots):

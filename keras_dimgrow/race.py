@@ -8,19 +8,20 @@ plan's log loss is better by more than one standard error of the paired differen
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_dimgrow.devices import BYTES_PER_TRAINED_PARAMETER
 from keras_dimgrow.evaluation import roc_auc
 from keras_dimgrow.models import ModelConfig
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.race_states import RaceStates
-from keras_dimgrow.race_track import Track, read_chunks, shares_track
+from keras_dimgrow.race_track import Chunk, Track, read_chunks, shares_track
 
-BYTES_PER_TRAINED_PARAMETER = 12  # float32 value and LazyAdam's two slots
+MAX_BLOCK_BYTES = 2**30  # of ids that contestants train on before the next ones are read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +61,9 @@ def race(
 
     Args:
         plans: the contestants by name, over the same fields.
-        train_data: batches of ({field: ids}, label [B]), repeated as often as needed; every contestant gets the same.
-        validation_data: held-out batches, the same rows each time they are read. Read once, and kept in memory as the
-            batches of a round are.
+        train_data: batches of ({field: ids}, label [B]), repeated as often as needed; every contestant gets the same. Up to 1
+            GiB of ids are in memory at a time: contestants take turns more often where a round has more.
+        validation_data: held-out batches; the first 1 GiB of ids are read, once, and kept in memory.
         incumbent: name of the plan that wins unless another is clearly better.
         model_config: the backbone and its sizes.
         learning_rate: of LazyAdam.
@@ -88,7 +89,7 @@ def race(
         if sharing is None:
             track_plans.append(sharing := [])
         sharing.append(plan)
-    validation = read_chunks(validation_data, fields)
+    validation, _ = _read_block(iter(validation_data), None, fields)
     _require_rows(validation, "validation_data")
     labels = np.concatenate([chunk.labels.numpy() for chunk in validation])
     batches = iter(train_data.repeat())
@@ -105,20 +106,25 @@ def race(
         row_losses: dict[str, np.ndarray] = {}
         aucs: dict[str, float] = {}
         for number, steps in enumerate(round_steps):
-            chunks = read_chunks(itertools.islice(batches, steps), fields)
-            _require_rows(chunks, "train_data")
-            for name in left:
-                track = track_of[name]
-                if number:
-                    track.load(states.take(name))
-                else:
-                    track.start(contestants[name])
-                track.train(chunks)
-                p = track.predict(validation)
-                losses = _row_losses(labels, p)
-                if not number or losses.mean() < row_losses[name].mean():
-                    row_losses[name], aucs[name] = losses, roc_auc(labels, p.ravel())
-                states.put(name, track.unload())
+            steps_left, is_start = steps, not number
+            while steps_left:
+                chunks, num_batches = _read_block(batches, steps_left, fields)
+                _require_rows(chunks, "train_data")
+                steps_left -= num_batches
+                for name in left:
+                    track = track_of[name]
+                    if is_start:
+                        track.start(contestants[name])
+                    else:
+                        track.load(states.take(name))
+                    track.train(chunks)
+                    if not steps_left:
+                        p = track.predict(validation)
+                        losses = _row_losses(labels, p)
+                        if not number or losses.mean() < row_losses[name].mean():
+                            row_losses[name], aucs[name] = losses, roc_auc(labels, p.ravel())
+                    states.put(name, track.unload())
+                is_start = False
             is_last = number == len(round_steps) - 1
             kept = left if is_last else survivors({name: row_losses[name].mean() for name in left}, incumbent)
             of_round = [
@@ -191,6 +197,18 @@ def _require_runnable(
                 f"race: plan {name!r} takes {table_bytes} bytes of tables with slots; received "
                 f"max_table_bytes={max_table_bytes}. Raise it, or leave this plan out."
             )
+
+
+def _read_block(batches: Iterator, max_batches: int | None, fields: Sequence) -> tuple[list[Chunk], int]:
+    """The next batches, as many as there may be in memory, and their number."""
+    taken: list = []
+    num_bytes = 0
+    for inputs, labels in itertools.islice(batches, max_batches):
+        taken.append((inputs, labels))
+        num_bytes += sum(np.asarray(values).nbytes for values in inputs.values())
+        if num_bytes >= MAX_BLOCK_BYTES:
+            break
+    return read_chunks(taken, fields), len(taken)
 
 
 def _require_rows(chunks: Sequence, name: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow import adapters
+from keras_dimgrow.devices import place_tables
 from keras_dimgrow.fields import FieldInput
 from keras_dimgrow.layers import PlannedEmbedding
 from keras_dimgrow.models import ModelConfig, build_model
@@ -84,12 +85,15 @@ class Track:
         self._fields = plans[0].fields
         self._is_shared = all(field.is_plain for field in self._fields)
         # Of the shared track's model only the backbone is used: its shapes are those of every plan.
-        self._model = build_model(_embedding(plans[0], model_config, seed), model_config, seed)
+        largest = max(plans, key=lambda plan: plan.parameters)
+        self._device = place_tables({"a raced plan": largest.parameters}, model_config.max_gpu_table_bytes)[0]
+        self._model = build_model(_embedding(plans[0], model_config, seed, self._device), model_config, seed)
         backbone = self._model.backbone
         trained: list[Any] = self._model.trainable_variables
         if self._is_shared:
             dims = sorted({field.dimension for plan in plans for field in plan.kept_fields})
-            self._tables = {dim: GrowableVariable("zeros", (0, dim), (0,), name=f"table_{dim}") for dim in dims}
+            with tf.device(self._device):
+                self._tables = {dim: GrowableVariable("zeros", (0, dim), (0,), name=f"table_{dim}") for dim in dims}
             self._kernel = GrowableVariable("zeros", (0, model_config.adapter_width), (0,), name="kernel")
             # Of each dimension: which columns of the ids, and the row of their table's id 0; the field of each row of
             # the kernel.
@@ -113,7 +117,7 @@ class Track:
         self.load(self._start_values)
         if not self._is_shared:
             return
-        layer = _embedding(plan, self._model_config, self._seed)
+        layer = _embedding(plan, self._model_config, self._seed, self._device)
         layer.build(None)
         position = {field.name: i for i, field in enumerate(plan.fields)}
         place = {field.name: i for i, field in enumerate(plan.kept_fields)}
@@ -222,5 +226,7 @@ def table_starts(plan: EmbeddingPlan) -> dict[tuple[str, str], int]:
     return starts
 
 
-def _embedding(plan: EmbeddingPlan, model_config: ModelConfig, seed: int) -> PlannedEmbedding:
-    return PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
+def _embedding(plan: EmbeddingPlan, model_config: ModelConfig, seed: int, device: str | None) -> PlannedEmbedding:
+    layer = PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
+    layer.table_devices = dict.fromkeys((field.dimension for field in plan.fields), device)
+    return layer

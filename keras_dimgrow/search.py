@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from keras_dimgrow.budget import Budget, parse_budget, require_budget
 from keras_dimgrow.config import Config
+from keras_dimgrow.distributed import fit, outside_of_strategy
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field, tables_of
 from keras_dimgrow.layers import PlannedEmbedding
@@ -19,6 +21,8 @@ from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.steps import steps_per_pass
 from keras_dimgrow.transfer import transfer_model
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,10 @@ def search(
         checkpoint_directory=checkpoint_directory,
         on_check=on_check,
     )
-    return chosen.run(problem, config)
+    if chosen.takes_strategy or not tf.distribute.has_strategy():
+        return chosen.run(problem, config)
+    logger.info("search: method %r trains on one device, outside of the strategy", method)
+    return outside_of_strategy(lambda: chosen.run(problem, config))
 
 
 def choose_method(method: str, config: Config | None, parameter_budget: Budget | None) -> tuple[Method, Config]:
@@ -174,6 +181,7 @@ def retrain(
     model_config = model_config or ModelConfig()
     if transfer_from is None:
         layer = PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
+        layer.place(model_config.max_gpu_table_bytes)
         model = build_model(layer, model_config, seed)
     else:
         if not isinstance(transfer_from, RankingModel):
@@ -187,7 +195,8 @@ def retrain(
                 f"retrain: the model in transfer_from has the plan {model.embedding.plan.dimensions}; received the plan "
                 f"{plan.dimensions}. Fine-tune with the plan and the model of one SearchResult, or train from scratch."
             )
-    model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
+    # Without XLA: it gained nothing where it was measured, and could not reach tables in the CPU's memory.
+    model.compile(LazyAdam(config.learning_rate), "binary_crossentropy", jit_compile=False)
     # What `fit` calls an epoch is the time between two checks.
     num_steps = steps_per_pass(train_data)
     num_checks = 1 if validation_data is None else min(config.checks_per_epoch, num_steps)
@@ -200,14 +209,13 @@ def retrain(
                 "val_loss", patience=config.patience_epochs * checks_per_epoch, restore_best_weights=True
             )
         )
-    history = model.fit(
+    history = fit(
+        model,
         train_data.repeat(),
-        validation_data=validation_data,
         steps_per_epoch=steps_per_check,
         epochs=config.max_epochs * checks_per_epoch,
         callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
+        validation_data=validation_data,
     )
     validation = None if validation_data is None else evaluate(model, validation_data)
     return TrainingResult(model, validation, len(history.epoch) * steps_per_check / num_steps)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from keras_dimgrow.distributed import from_chief
 from keras_dimgrow.layers import GrowableEmbedding
 from keras_dimgrow.models import RankingModel
 
@@ -109,7 +110,15 @@ class HeldOutRows:
             e, a = ([values[part] for part in columns] for values in (embeddings, slopes))
             spectra.append(measure(e, a, logits, signs, p * (1 - p)))
         loss = np.logaddexp(np.float32(0), signs * logits)
-        return Look(spectra, float(loss.mean(dtype=np.float64)), p)
+        return _agreed(Look(spectra, float(loss.mean(dtype=np.float64)), p))
+
+
+def _agreed(look: Look) -> Look:
+    """The look of the first of several workers: what all decide by."""
+    arrays = [array for s in look.spectra for array in (s.directions, s.duals, s.gains, s.errors)]
+    *arrays, loss, probabilities = from_chief([*arrays, np.array(look.log_loss), look.probabilities])
+    spectra = [Spectrum(*arrays[start : start + 4]) for start in range(0, len(arrays), 4)]
+    return Look(spectra, float(loss), probabilities)
 
 
 def measure(

@@ -67,6 +67,11 @@ class GrowableVariable(keras.Variable):
         return getattr(self._value, "values", [self._value])[0]
 
     @property
+    def device(self) -> str:
+        """Where the variable is: what is computed for it eagerly, as large as itself, is computed there."""
+        return self._primary().device
+
+    @property
     def shape(self) -> tf.TensorShape:
         if getattr(self, "_value", None) is None:
             return tf.TensorShape(self._shape)
@@ -89,14 +94,16 @@ class GrowableVariable(keras.Variable):
         """
         if axis not in self.growable_axes:
             raise ValueError(f"{self.path}: axis {axis} is fixed; growable axes are {self.growable_axes}.")
-        old, values = self._primary().read_value(), tf.cast(values, self._dtype)
         positions = [position] if isinstance(position, int) else list(position)
-        parts = [old, values]
-        if positions != [old.shape[axis]]:  # a split would copy a whole table
-            kept = tf.split(old, np.diff([0, *positions, old.shape[axis]]), axis=axis)
-            slices = tf.split(values, len(positions), axis=axis)
-            parts = [part for pair in zip(kept, slices, strict=False) for part in pair] + [kept[-1]]
-        self._value.assign(tf.concat(parts, axis))
+        with tf.device(self.device):
+            old, values = self._primary().read_value(), tf.cast(values, self._dtype)
+            parts = [old, values]
+            if positions != [old.shape[axis]]:  # a split would copy a whole table
+                kept = tf.split(old, np.diff([0, *positions, old.shape[axis]]), axis=axis)
+                slices = tf.split(values, len(positions), axis=axis)
+                parts = [part for pair in zip(kept, slices, strict=False) for part in pair] + [kept[-1]]
+            whole = tf.concat(parts, axis)
+        self._value.assign(whole)
 
     def write_slice(self, axis: int, position: int, value: float) -> None:
         """Sets every element of one slice along `axis` to `value`, in eager code."""

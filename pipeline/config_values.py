@@ -93,8 +93,10 @@ def convert(value: Any, kind: Any, key: str) -> Any:
         raise _wrong_type(key, value, "a mapping of names to values")
     if origin is tuple:
         if isinstance(value, list | tuple):
-            return tuple(convert(item, str, f"{key}[{index}]") for index, item in enumerate(value))
-        raise _wrong_type(key, value, "a list of texts, such as [age, city]")
+            of = typing.get_args(kind)[0]
+            return tuple(convert(item, of, f"{key}[{index}]") for index, item in enumerate(value))
+        example = "texts, such as [age, city]" if typing.get_args(kind)[0] is str else "values, such as [0.1, 0.2]"
+        raise _wrong_type(key, value, f"a list of {example}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):

@@ -14,7 +14,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import example_gen_pb2, trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
-from components import DimSearch
+from components import DimSearch, PlanSelector
 from pipeline.code_version import hash_modules
 from pipeline.config import PipelineConfig
 from pipeline.infra_validation import make_infra_validator
@@ -72,6 +72,11 @@ class Locations:
         return os.path.join(self.root, "checkpoints")
 
 
+def plan_node(config: PipelineConfig) -> str:
+    """Id of the node whose plan is trained."""
+    return "PlanSelector" if config.search.trials else "DimSearch"
+
+
 def create_pipeline(
     config: PipelineConfig,
     locations: Locations,
@@ -109,21 +114,33 @@ def create_pipeline(
         splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
         disable_statistics=True,
     )
-    search = DimSearch(
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        label=config.data.label,
-        method=config.search.method,
-        parameter_budget=config.search.parameter_budget,
-        method_config=method_config,
-        model_config=model_config,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        uniform_dimension=config.uniform_dimension,
-        checkpoint_directory=locations.checkpoints,
-        code_version=hash_modules(*_LIBRARY, "components.dim_search"),
-    )
-    nodes: list[BaseNode] = [example_gen, statistics_gen, schema_gen, validator, transform, search]
+
+    def search_within(parameter_budget) -> DimSearch:
+        return DimSearch(
+            examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            label=config.data.label,
+            method=config.search.method,
+            parameter_budget=parameter_budget,
+            method_config=method_config,
+            model_config=model_config,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            uniform_dimension=config.uniform_dimension,
+            checkpoint_directory=locations.checkpoints,
+            code_version=hash_modules(*_LIBRARY, "components.dim_search"),
+        )
+
+    search: DimSearch | PlanSelector
+    nodes: list[BaseNode] = [example_gen, statistics_gen, schema_gen, validator, transform]
+    if config.search.trials:
+        trials = [search_within(budget).with_id(f"DimSearch{i}") for i, budget in enumerate(config.search.trials, 1)]
+        version = hash_modules("components.plan_selector", "components.dim_search.executor")
+        search = PlanSelector(trials, method_config.to_dict()["tolerance"], version)
+        nodes += [*trials, search]
+    else:
+        search = search_within(config.search.parameter_budget)
+        nodes.append(search)
 
     trainer = _trainer(config, locations, transform, plan=search.outputs["best_hyperparameters"])
     baseline = None

@@ -24,6 +24,10 @@ class SearchConfig(Section):
         parameter_budget: the most embedding parameters that the plan may have. 0.2 (a decimal number, at most 1.0): this share
             of the parameters of 16 dimensions for every field. 2000000 (a whole number): parameters. "64MB": bytes of the
             float32 tables. null: no budget; dimgrow then finds the smallest plan about as good as 16 dimensions.
+        trials: several budgets in the place of parameter_budget, [0.05, 0.1, 0.2] for example: a search each, side by side
+            where the runner can, of which the smallest plan is kept whose held-out AUC is at least (1 - settings.tolerance)
+            times the best. One search gives plans of smaller budgets too, unraced (`SearchResult.plan_at`): trials are for when
+            each budget shall have a search and a race of its own. method dimgrow only; empty for one search.
         settings: of the method's configuration class, as a plain mapping; see `make`.
     """
 
@@ -31,6 +35,7 @@ class SearchConfig(Section):
 
     method: str = "dimgrow"
     parameter_budget: float | int | str | None = None
+    trials: tuple[float | int | str, ...] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -47,7 +52,18 @@ class SearchConfig(Section):
         return super().from_dict(values)
 
     def _validate(self) -> None:
-        budget = self.parameter_budget
+        if self.trials:
+            self._require(
+                "trials", 2 <= len(set(self.trials)) == len(self.trials) <= 8, "from 2 to 8 different budgets"
+            )
+            self._require("method", self.method == "dimgrow", "dimgrow where search.trials are given")
+            cure = "Give search.trials or search.parameter_budget."
+            self._require("parameter_budget", self.parameter_budget is None, "null where search.trials are given", cure)
+        for budget in (self.parameter_budget, *self.trials):
+            self._require_share(budget)
+
+    @staticmethod
+    def _require_share(budget: float | int | str | None) -> None:
         if isinstance(budget, int) and budget == 1:
             raise UserError(
                 "search.parameter_budget=1 is one embedding parameter: a whole number counts parameters. Write 1.0 for as "
@@ -65,7 +81,8 @@ class SearchConfig(Section):
         from keras_dimgrow.search import choose_method
 
         try:
-            method, _ = choose_method(self.method, None, self.parameter_budget)
+            for budget in self.trials or (self.parameter_budget,):
+                method, _ = choose_method(self.method, None, budget)
         except ValueError as error:
             raise UserError(f"section 'search': {str(error).removeprefix('search: ')}") from error
         try:

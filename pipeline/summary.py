@@ -15,7 +15,7 @@ from ml_metadata import proto
 from keras_dimgrow import EmbeddingPlan
 from keras_dimgrow.budget import Budget
 from pipeline.config import PipelineConfig
-from pipeline.dag import UNIFORM_EVALUATOR, Locations
+from pipeline.dag import UNIFORM_EVALUATOR, Locations, plan_node
 from pipeline.infra_validation import decide_infra_validation
 from pipeline.runners import metadata_path
 from serving.check import predict_rows
@@ -74,7 +74,8 @@ def summarise_run(config: PipelineConfig, locations: Locations) -> RunSummary:
         FileNotFoundError: if nothing ran there.
     """
     nodes = _latest_run(config, locations.root)
-    plan = EmbeddingPlan.load(os.path.join(nodes["DimSearch"].outputs["best_hyperparameters"].uri, "plan.json"))
+    search = nodes[plan_node(config)].outputs
+    plan = EmbeddingPlan.load(os.path.join(search["best_hyperparameters"].uri, "plan.json"))
     auc, log_loss = _metrics(nodes["Evaluator"])
     uniform_auc = uniform_log_loss = None
     if config.compare_with_uniform:
@@ -83,10 +84,10 @@ def summarise_run(config: PipelineConfig, locations: Locations) -> RunSummary:
     destination = pushed.custom_properties["pushed_destination"].string_value if pushed else ""
     saved_model = destination or os.path.join(nodes["Trainer"].outputs["model"].uri, "Format-Serving")
     row = _first_row(config, locations)
-    report = nodes["DimSearch"].outputs["search_report"]
+    report = search["search_report"]
     return RunSummary(
         method=config.search.method,
-        parameter_budget=config.search.parameter_budget,
+        parameter_budget=json.loads(report.custom_properties["parameter_budget"].string_value),
         note=report.custom_properties["note"].string_value or None,
         plan=plan,
         uniform_dimension=config.uniform_dimension,

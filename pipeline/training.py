@@ -9,6 +9,8 @@ import tensorflow_transform as tft
 
 from components.transformed_data import fields_of, read_split
 from keras_dimgrow import EmbeddingPlan, ModelConfig, TrainingConfig, compare_storage, retrain, with_storage
+from keras_dimgrow.devices import scope_of, start_devices
+from keras_dimgrow.distributed import is_chief, on_one_device
 from pipeline.model_card import write_model_card
 from pipeline.reference_rows import read_reference_rows
 from serving.export import export_saved_model
@@ -32,7 +34,7 @@ def run_fn(fn_args) -> None:
             uniform_dimension, storage, num_reference_rows and raw_data (the arguments directory, data_format and pattern
             of `read_reference_rows`).
     """
-    tf.config.experimental.enable_op_determinism()
+    strategy = start_devices()
     custom = fn_args.custom_config
     tft_output = tft.TFTransformOutput(fn_args.transform_output)
     label, seed = custom["label"], custom["seed"]
@@ -46,16 +48,23 @@ def run_fn(fn_args) -> None:
     train_data = read_split(train_files, fields, label, custom["batch_size"], shuffle_seed=seed)
     batch_size = train_data.element_spec[1].shape[0]  # known: shuffled batches have one size
     eval_data = read_split(eval_files, fields, label, max(batch_size, 4096))
-    result = retrain(
-        plan,
-        train_data,
-        eval_data,
-        config=TrainingConfig.from_dict(custom["training"]),
-        model_config=ModelConfig.from_dict(custom["model"]),
-        seed=seed,
-    )
-    stored = with_storage(result.model, custom["storage"])
-    comparison = compare_storage(result.model, stored, eval_data)
+    model_config = ModelConfig.from_dict(custom["model"])
+    with scope_of(strategy):
+        result = retrain(
+            plan,
+            train_data,
+            eval_data,
+            config=TrainingConfig.from_dict(custom["training"]),
+            model_config=model_config,
+            seed=seed,
+        )
+        writes = is_chief()
+    if not writes:
+        _LOG.info("the first worker exports the model")
+        return
+    model = on_one_device(result.model)
+    stored = with_storage(model, custom["storage"])
+    comparison = compare_storage(model, stored, eval_data)
     raw_feature_spec = tft_output.raw_feature_spec()
     raw_feature_spec.pop(label, None)
     feature_names = [field.name for field in plan.kept_fields]
@@ -89,7 +98,7 @@ def run_fn(fn_args) -> None:
         reference=reference,
     )
     tf.io.gfile.makedirs(fn_args.model_run_dir)
-    result.model.save(os.path.join(fn_args.model_run_dir, "model.keras"))
+    model.save(os.path.join(fn_args.model_run_dir, "model.keras"))
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, "metrics.json"), "w") as file:
         metrics = {
             "parameters": plan.parameters,

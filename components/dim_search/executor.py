@@ -1,4 +1,4 @@
-"""The executor of DimSearch: runs `keras_dimgrow.search` on one machine."""
+"""The executor of DimSearch: runs `keras_dimgrow.search` on the devices that there are, and writes what it finds."""
 
 import hashlib
 import json
@@ -18,14 +18,22 @@ from components.dim_search.progress import progress_logger
 from components.transformed_data import fields_of, read_split
 from keras_dimgrow import METHODS, EmbeddingPlan, ModelConfig, SearchResult, search
 from keras_dimgrow.budget import parse_budget
+from keras_dimgrow.devices import scope_of, start_devices
+from keras_dimgrow.distributed import is_chief
 from keras_dimgrow.report import write_report
 from keras_dimgrow.summaries import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
+OUTCOME = "outcome.json"  # in the report: what a search is compared by
+
 
 class Executor(base_executor.BaseExecutor):
-    """Searches, and writes the plan and the report."""
+    """Searches, and writes the plan and the report.
+
+    On a machine with several GPUs the search takes all; with several workers (TF_CONFIG) every process runs this executor, and
+    the first one writes. A process that is told to end (SIGTERM) leaves a checkpoint, from which the next run goes on.
+    """
 
     def Do(  # noqa: N802 (TFX's name)
         self,
@@ -34,7 +42,7 @@ class Executor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         self._log_startup(input_dict, output_dict, exec_properties)
-        tf.config.experimental.enable_op_determinism()
+        strategy = start_devices()
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         graph = artifact_utils.get_single_instance(input_dict["transform_graph"])
         best = artifact_utils.get_single_instance(output_dict["best_hyperparameters"])
@@ -58,26 +66,42 @@ class Executor(base_executor.BaseExecutor):
 
         train_data = batches("train", batch_size=exec_properties.get("batch_size"), shuffle_seed=seed)
         batch_size = train_data.element_spec[1].shape[0]  # known: shuffled batches have one size
-        result = search(
-            fields,
-            train_data,
-            batches("eval", batch_size=max(batch_size, 4096)),
-            method=method,
-            parameter_budget=budget,
-            config=config,
-            model_config=ModelConfig.from_json(exec_properties["model_config"]),
-            seed=seed,
-            checkpoint_directory=checkpoint,
-            on_check=progress_logger(config, batch_size, max_parameters),
-        )
+        with scope_of(strategy):
+            result = search(
+                fields,
+                train_data,
+                batches("eval", batch_size=max(batch_size, 4096)),
+                method=method,
+                parameter_budget=budget,
+                config=config,
+                model_config=ModelConfig.from_json(exec_properties["model_config"]),
+                seed=seed,
+                checkpoint_directory=checkpoint,
+                on_check=progress_logger(config, batch_size, max_parameters),
+            )
+            writes = is_chief()
         if result.note is not None:
             logger.info("search: %s", result.note)
 
+        if not writes:
+            logger.info("search: the plan is written by the first worker")
+            return
         uniform = EmbeddingPlan.uniform(fields, exec_properties["uniform_dimension"])
         for artifact in (best, report):
             tf.io.gfile.makedirs(artifact.uri)
         result.plan.save(os.path.join(best.uri, "plan.json"))
         _write_records(report.uri, result)
+        outcome = {
+            "schema_version": 1,
+            "method": method,
+            "parameter_budget": budget,
+            "parameters": result.plan.parameters,
+            "uniform_parameters": uniform.parameters,
+            "validation_auc": _validation_auc(result),
+            "note": result.note,
+        }
+        with tf.io.gfile.GFile(os.path.join(report.uri, OUTCOME), "w") as file:
+            json.dump(outcome, file, indent=2, sort_keys=True)
         write_report(
             os.path.join(report.uri, "report.html"),
             plan=[vars(field) | {"field": field.name} for field in result.plan.fields],
@@ -118,6 +142,16 @@ def _write_records(directory: str, result: SearchResult) -> None:
     summaries = SummaryWriter(os.path.join(directory, "tensorboard"))
     for record in result.trajectory:
         summaries.write(record)
+
+
+def _validation_auc(result: SearchResult) -> float | None:
+    """Held-out AUC of the plan: as it raced, from scratch, or else of the search at its best look; None if unmeasured."""
+    last = [record for record in result.race if record["round"] == result.race[-1]["round"]]
+    raced = [record for record in last if record["parameters"] == result.plan.parameters]
+    if raced:
+        return max(record["auc"] for record in raced)
+    looks = [record for record in result.trajectory if record.get("validation_auc") is not None]
+    return min(looks, key=lambda record: record["validation_loss"])["validation_auc"] if looks else None
 
 
 def _flatten(values: dict[str, Any]) -> dict[str, Any]:

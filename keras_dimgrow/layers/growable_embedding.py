@@ -70,12 +70,15 @@ class GrowableEmbedding(keras.layers.Layer):
         self.check_ids = check_ids
         keys = [table.table_key for table in self.searched_tables]
         self.table_of = [keys.index(field.table_key) for field in self.fields]
+        # Device of each table, set before the layer is built; None leaves it to TensorFlow.
+        self.table_devices: list[str | None] = [None] * len(self.searched_tables)
         # Dynamic shapes would make XLA compile again after every growth.
         self.supports_jit = False
 
     def build(self, input_shape):
-        def add(name, shape, axes, initializer):
-            variable = GrowableVariable(initializer, shape, axes, dtype=self.variable_dtype, name=name)
+        def add(name, shape, axes, initializer, device=None):
+            with tf.device(device):
+                variable = GrowableVariable(initializer, shape, axes, dtype=self.variable_dtype, name=name)
             self._track_variable(variable)
             return variable
 
@@ -85,6 +88,7 @@ class GrowableEmbedding(keras.layers.Layer):
                 (table.vocabulary_size, dim),
                 (1,),
                 keras.initializers.RandomNormal(stddev=self.stddev, seed=self.seed + index),
+                self.table_devices[index],
             )
             for index, (table, dim) in enumerate(zip(self.searched_tables, self.start_dims, strict=True))
         ]
@@ -181,7 +185,9 @@ class GrowableEmbedding(keras.layers.Layer):
                 rows.append(next(new_rows))
         for index, count in columns.items():
             shape = [self.searched_tables[index].vocabulary_size, count]
-            insert(self.tables[index], 1, self.allocated_dims[index], tf.zeros(shape))
+            with tf.device(self.tables[index].device):
+                columns_of_zeros = tf.zeros(shape)
+            insert(self.tables[index], 1, self.allocated_dims[index], columns_of_zeros)
         if positions:
             insert(self.kernel, 0, positions, tf.constant(np.stack(rows)))
 
@@ -200,13 +206,15 @@ class GrowableEmbedding(keras.layers.Layer):
         dims = self.allocated_dims
         for variable, is_second_moment in self._with_slots(table, optimizer):
             matrix = squared if is_second_moment else basis
-            variable.assign(tf.matmul(variable.value, tf.constant(matrix, table.dtype)))
+            with tf.device(variable.device):
+                rotated = tf.matmul(variable.value, tf.constant(matrix, table.dtype))
+            variable.assign(rotated)
         bounds = self._bounds_of(dims)
         for variable, is_second_moment in self._with_slots(self.kernel, optimizer):
             matrix = mixing if variable is self.kernel else (squared.T if is_second_moment else basis.T)
             parts = np.split(variable.numpy(), bounds[1:-1])
-            rotated = [matrix @ part if i == index else part for i, part in zip(self.table_of, parts, strict=True)]
-            variable.assign(tf.constant(np.concatenate(rotated), variable.dtype))
+            parts = [matrix @ part if i == index else part for i, part in zip(self.table_of, parts, strict=True)]
+            variable.assign(tf.constant(np.concatenate(parts), variable.dtype))
 
     @staticmethod
     def _with_slots(variable, optimizer):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow import adapters
+from keras_dimgrow.devices import place_tables
 from keras_dimgrow.layers.inputs import FieldIds, batch_size_of, embed_by, read_ids
 from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 
@@ -105,6 +106,8 @@ class PlannedEmbedding(keras.layers.Layer):
         self.check_ids = check_ids
         self.keep_removed = keep_removed
         self._fused = _fuse(self.plan)
+        # Dimension -> device of its table, set before the layer is built; one that is not there is left to TensorFlow.
+        self.table_devices: dict[int, str | None] = {}
 
     @property
     def fields(self):
@@ -125,15 +128,21 @@ class PlannedEmbedding(keras.layers.Layer):
         self.tables = {}
         for dim, fused in self._fused.items():
             initializer = keras.initializers.RandomNormal(stddev=self.stddev, seed=self.seed + dim)
-            self.tables[str(dim)] = self.add_weight(
-                shape=(fused.num_rows, dim), initializer=initializer, name=f"table_{dim}", autocast=False
-            )
+            with tf.device(self.table_devices.get(dim)):
+                self.tables[str(dim)] = self.add_weight(
+                    shape=(fused.num_rows, dim), initializer=initializer, name=f"table_{dim}", autocast=False
+                )
             setattr(self, f"table_{dim}", self.tables[str(dim)])  # tf.train.Checkpoint does not look into Keras's dicts
         self.kernel = self.add_weight(
             shape=(sum(field.dimension for field in self._fields_of_q), self.adapter_width),
             initializer=keras.initializers.RandomNormal(stddev=self.adapter_width**-0.5, seed=self.seed),
             name="kernel",
         )
+
+    def place(self, max_gpu_table_bytes: int | None) -> None:
+        """Chooses the tables' devices (`place_tables`), before the layer is built."""
+        parameters = {f"dimension {dim}": dim * fused.num_rows for dim, fused in self._fused.items()}
+        self.table_devices = dict(zip(self._fused, place_tables(parameters, max_gpu_table_bytes), strict=True))
 
     def call(self, inputs, training=None):
         return self._adapt(self._concatenate(inputs), self.kernel.value)

@@ -17,8 +17,8 @@ from keras_dimgrow.methods.problem import Method, SearchProblem, SearchResult
 
 METHODS: dict[str, Method] = {
     "autodim": Method(autodim.AutoDimConfig, autodim.run, takes_budget=False),
-    "dimgrow": Method(dimgrow.DimGrowConfig, dimgrow.run),
-    "dimgrow_paper": Method(dimgrow_paper.DimGrowPaperConfig, dimgrow_paper.run),
+    "dimgrow": Method(dimgrow.DimGrowConfig, dimgrow.run, takes_strategy=True),
+    "dimgrow_paper": Method(dimgrow_paper.DimGrowPaperConfig, dimgrow_paper.run, takes_strategy=True),
     "dimreg": Method(dimreg.DimRegConfig, dimreg.run),
     "log_vocabulary": Method(log_vocabulary.LogVocabularyConfig, log_vocabulary.run),
     "mixed_dimension": Method(mixed_dimension.MixedDimensionConfig, mixed_dimension.run),

@@ -12,12 +12,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.callbacks import resident_bytes
 from keras_dimgrow.checkpoint import SearchCheckpoint
 from keras_dimgrow.config import Config
+from keras_dimgrow.devices import BYTES_PER_TRAINED_PARAMETER, place_tables
+from keras_dimgrow.distributed import from_chief, outside_of_strategy
 from keras_dimgrow.evaluation import roc_auc
 from keras_dimgrow.filling import MIN_USED_SHARE
 from keras_dimgrow.interrupts import interrupts_deferred
@@ -28,7 +29,6 @@ from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.models import build_model
 from keras_dimgrow.optimizers import LazyAdam
 from keras_dimgrow.plan import EmbeddingPlan
-from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER
 from keras_dimgrow.steps import rows_per_pass, steps_per_pass
 from keras_dimgrow.utility import HeldOutRows, Look
 
@@ -81,13 +81,6 @@ class DimGrowConfig(Config):
 def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     """Searches by utilities, then races what was found."""
     validation = problem.require_validation_data("dimgrow")
-    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if num_replicas > 1:
-        # TensorFlow's reductions over replicas crash on tables without columns.
-        raise ValueError(
-            f"search(method='dimgrow') runs on one device; received a strategy of {num_replicas} replicas. Search outside of "
-            "strategy.scope(), and retrain inside; or search inside with method='dimgrow_paper'."
-        )
     tables = problem.tables
     sizes = np.array([table.vocabulary_size for table in tables])
     budget = problem.max_parameters or UNIFORM_DIMENSION * int(sizes.sum())
@@ -108,6 +101,9 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
         seed=problem.seed,
         name="embedding",
     )
+    # Which tables grow is to be found: each by its share of what all may take.
+    expected = {table.name: int(limit * table.vocabulary_size / sizes.sum()) for table in tables}
+    layer.table_devices = place_tables(expected, problem.model_config.max_gpu_table_bytes)
     model = build_model(layer, problem.model_config, problem.seed)
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
@@ -118,19 +114,12 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     checkpoint = SearchCheckpoint(growth, None, problem.checkpoint_directory)
     step = checkpoint.restore(model)
     if step < num_steps and not growth.has_converged:
-        model.fit(
-            problem.train_data.repeat().skip(step),
-            initial_epoch=step // steps_per_look,
-            epochs=config.num_looks,
-            steps_per_epoch=steps_per_look,
-            callbacks=[growth, checkpoint],
-            shuffle=False,
-            verbose=0,
-        )
+        checkpoint.train(model, problem.train_data, step, steps_per_look, num_steps)
     elif config.race:
-        # Killed in its race: a shuffle goes on from pass to pass, and the race must get the batches that follow the search's.
-        for _ in problem.train_data.repeat().take(step):
-            pass
+        # Killed in its race. A shuffle goes on from pass to pass, and the race must get the pass that follows the search's; an
+        # order is drawn when a pass begins, so that one batch of each is enough.
+        for _ in range(-(-step // per_pass)):
+            next(iter(problem.train_data))
     ledger = growth.best
     # Without a budget the smallest plan that is good enough is asked for: nothing is filled.
     plan_dims = ledger.plan_dims if problem.max_parameters else ledger.proven_dims
@@ -140,8 +129,10 @@ def run(problem: SearchProblem, config: DimGrowConfig) -> SearchResult:
     if config.race:
         begin = time.monotonic()
         growth.release()
-        outcome = race_plans(problem, config, ledger, found, num_steps)
-        plan, note, races = outcome.plan, outcome.note, outcome.records
+        outcome = outside_of_strategy(lambda: race_plans(problem, config, ledger, found, num_steps))
+        # Every worker races by itself; if two plans are hardly apart, the first worker's choice holds.
+        dims = from_chief([np.array([outcome.plan.dimensions[table.name] for table in tables])])[0]
+        plan, note, races = problem.plan(dims), outcome.note, outcome.records
         race_seconds = time.monotonic() - begin
     if problem.max_parameters and plan.parameters < MIN_USED_SHARE * budget:
         used = _why_less(problem, plan, plan == found)

@@ -71,15 +71,7 @@ def run(problem: SearchProblem, config: DimGrowPaperConfig) -> SearchResult:
     step = checkpoint.restore(model)
     if step < config.max_steps and not growth.has_converged:
         # An "epoch" is the time between two checkpoints, whatever the size of the data.
-        model.fit(
-            problem.train_data.repeat().skip(step),
-            initial_epoch=step // config.checkpoint_every,
-            epochs=-(-config.max_steps // config.checkpoint_every),
-            steps_per_epoch=config.checkpoint_every,
-            callbacks=[growth, checkpoint],
-            shuffle=False,
-            verbose=0,
-        )
+        checkpoint.train(model, problem.train_data, step, config.checkpoint_every, config.max_steps)
     if not any((gates > 0.5).any() for gates in layer.gates()) and not any(field.min_dim for field in layer.fields):
         raise ValueError(
             f"After {int(model.optimizer.iterations.numpy())} steps no gate is above 0.5: the search removed every field. "

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.config import Config
+from keras_dimgrow.devices import BYTES_PER_TRAINED_PARAMETER
 from keras_dimgrow.ledger import ERROR_WEIGHT, PROOF, Ledger
 from keras_dimgrow.methods import log_vocabulary, mixed_dimension, uniform
 from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.neighbours import neighbours
 from keras_dimgrow.plan import EmbeddingPlan
-from keras_dimgrow.race import BYTES_PER_TRAINED_PARAMETER, race
+from keras_dimgrow.race import race
 
 if TYPE_CHECKING:
     from keras_dimgrow.methods.dimgrow import DimGrowConfig

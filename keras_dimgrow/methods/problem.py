@@ -110,8 +110,10 @@ class Method:
         config: class of the method's settings.
         run: the method itself.
         takes_budget: whether it can be told how many parameters to find a plan for.
+        takes_strategy: whether it trains on all replicas of a `tf.distribute` strategy; others take the first device.
     """
 
     config: type[Config]
     run: Callable[[SearchProblem, Any], SearchResult]
     takes_budget: bool = True
+    takes_strategy: bool = False

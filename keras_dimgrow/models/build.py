@@ -38,6 +38,8 @@ class ModelConfig(Config):
         adapter_width: what the adapter makes of all embeddings (d_bb; wide_deep, dcn) or of each field's (k; the others).
         hidden_units: hidden layers of the backbone; fm has none.
         dropout: dropout rate after each hidden layer.
+        max_gpu_table_bytes: what embedding tables with their optimizer slots may take of a GPU; the largest tables beyond it
+            stay in the CPU's memory, with a warning that names them. None: 0.7 of the GPU's memory.
 
     Example:
         >>> ModelConfig(backbone="fm", adapter_width=8).adapter
@@ -48,12 +50,14 @@ class ModelConfig(Config):
     adapter_width: int = 64
     hidden_units: tuple[int, ...] = (64, 32)
     dropout: float = 0.0
+    max_gpu_table_bytes: int | None = None
 
     def __post_init__(self) -> None:
         is_known = isinstance(self.backbone, str) and self.backbone in BACKBONES
         self._require("backbone", is_known, f"one of {', '.join(BACKBONES)}")
         self._require_int("adapter_width", 1)
         self._require_number("dropout", 0.0, 0.99)
+        self._require_int("max_gpu_table_bytes", 0, optional=True)
         is_valid = isinstance(self.hidden_units, tuple) and all(isinstance(u, int) and u > 0 for u in self.hidden_units)
         self._require("hidden_units", is_valid and bool(self.hidden_units), "a non-empty list of positive integers")
 

@@ -1,7 +1,7 @@
 """What test_distribution.py runs in processes of its own, because TensorFlow's devices are fixed once it has started.
 
-`python -m tests.keras_dimgrow.distributed_run mirrored` trains on two logical CPU devices; `... worker` is one worker of
-the cluster in TF_CONFIG. Each prints its measurements as one line of JSON.
+`python -m tests.keras_dimgrow.distributed_run mirrored` (or default_search) trains on two logical CPU devices; `... worker` (or
+default_search_worker) is one worker of the cluster in TF_CONFIG. Each prints its measurements as one line of JSON.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_dimgrow as kd
+from keras_dimgrow.distributed import on_one_device
 from tests.keras_dimgrow.conftest import Planted
 
 PLANTED = Planted(1000)
@@ -220,17 +221,114 @@ def retrain(strategy):
     data = PLANTED.batches(100)
     with strategy.scope():
         result = kd.retrain(plan, data, PLANTED.batches(250, False), config=config, model_config=MODEL)
-    return {"log_loss": result.validation.log_loss, "replicas_differ": replicas_differ(state_of(result.model))}
+    copy = on_one_device(result.model)
+    return {
+        "log_loss": result.validation.log_loss,
+        "replicas_differ": replicas_differ(state_of(result.model)),
+        "log_loss_of_copy": kd.evaluate(copy, PLANTED.batches(250, False)).log_loss,
+        "unreplicated_in_copy": len(unreplicated(copy.variables)) / len(copy.variables),
+    }
+
+
+def search_by_utilities(scope):
+    """The default search with its race, on 400 rows a look; `noise` loses its only dimension."""
+    data = Planted(4000)
+    config = kd.DimGrowConfig(max_steps=120, num_looks=6, look_rows=1000, learning_rate=0.02)
+    with scope:
+        found = kd.search(
+            data.fields,
+            data.batches(100, False).skip(10),
+            data.batches(100, False).take(10),
+            parameter_budget=0.1,
+            config=config,
+            model_config=MODEL,
+        )
+        retraining = kd.TrainingConfig(max_epochs=2, learning_rate=0.02)
+        rows = data.batches(100, False)
+        retrained = kd.retrain(found.plan, rows, rows.take(10), config=retraining, model_config=MODEL)
+        replicas = replicas_differ(state_of(retrained.model)) if tf.distribute.has_strategy() else []
+    return {
+        "plan": found.plan.dimensions,
+        "dimensions": [record["dimensions"] for record in found.trajectory],
+        "losses": [record["validation_loss"] for record in found.trajectory],
+        "num_raced": len(found.race),
+        "replicas_differ": replicas,
+        "retrained": retrained.validation.log_loss,
+        "checksum": checksum_of(retrained.model),
+    }
+
+
+def checksum_of(model) -> str:
+    checksum = hashlib.sha256()
+    for value in values_of(model):
+        checksum.update(value.tobytes())
+    return checksum.hexdigest()
+
+
+def place_on_second_device():
+    """Devices of tables and slots, one of them placed, through a growth and a projection."""
+    layer = kd.GrowableEmbedding(PLANTED.fields, [1, 2, 1], 8, seed=0, name="embedding")
+    layer.table_devices = [None, "CPU:1", None]
+    model = kd.build_model(layer, MODEL, seed=1)
+    model.compile(kd.LazyAdam(0.05), "binary_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    layer.grow({0: 1, 1: 2}, model.optimizer)
+    layer.project(1, np.eye(4)[:, :3], np.eye(4)[:3], model.optimizer)
+    losses = model.fit(PLANTED.batches(100), epochs=3, verbose=0).history["loss"]
+    variables = [(table, *(slot for _, slot in model.optimizer.slots_of(table))) for table in layer.tables]
+    devices = [sorted({variable.device[-5:] for variable in group}) for group in variables]
+    return {"devices": devices, "dims": layer.allocated_dims, "losses": losses}
+
+
+def train_table_without_columns(strategy):
+    """Shapes and kernel after a step with tables of 0 and 2 columns, whose gradients are gathered over the replicas."""
+    with strategy.scope():
+        layer = kd.GrowableEmbedding(PLANTED.fields, [0, 2, 0], 8, seed=0)
+        layer.build(None)
+        optimizer = kd.LazyAdam(0.1)
+        optimizer.build(layer.trainable_variables)
+        before = layer.kernel.numpy()
+    ids = {name: values[:20] for name, values in PLANTED.ids.items()}
+
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(layer(ids) - 1.0))
+        optimizer.apply(tape.gradient(loss, layer.trainable_variables), layer.trainable_variables)
+
+    tf.function(lambda: strategy.run(step))()
+    return {
+        "dims": layer.allocated_dims,
+        "is_trained": bool((layer.kernel.numpy() != before).all()),
+        "replicas_differ": replicas_differ(optimizer.variables),
+    }
+
+
+def two_devices():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def default_search():
+    strategy = two_devices()
+    return {
+        "single": search_by_utilities(contextlib.nullcontext()),
+        "mirrored": search_by_utilities(strategy.scope()),
+    }
+
+
+def default_search_worker():
+    return search_by_utilities(tf.distribute.MultiWorkerMirroredStrategy().scope())
 
 
 def mirrored():
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = two_devices()
     found = {
         "float32": fit_and_grow(strategy, "float32"),
         "mixed_float16": fit_and_grow(strategy, "mixed_float16"),
         "rows_of_two_replicas": rows_of_two_replicas(strategy),
+        "table_without_columns": train_table_without_columns(strategy),
+        "placed": place_on_second_device(),
     }
     for optimizer in (kd.GrowableAdam, kd.LazyAdam):
         _, single = fit_with_open_gates(contextlib.nullcontext(), optimizer)
@@ -280,9 +378,7 @@ def worker():
         other = make_model(learning_rate=0.01)
     growth = kd.DimensionSearch(model.embedding, LIVELY, check_every=3)
     losses, traces = train(strategy, model, growth, 4)
-    checksum = hashlib.sha256()
-    for value in values_of(model):
-        checksum.update(value.tobytes())
+    checksum = checksum_of(model)
 
     layer = other.embedding
     open_gates(layer)
@@ -294,11 +390,11 @@ def worker():
         "kinds": kinds_of(growth.trajectory),
         "plan": model.embedding.plan().to_dict(),
         "dimensions": [record["dimensions"] for record in growth.trajectory],
-        "checksum": checksum.hexdigest(),
+        "checksum": checksum,
         "unreplicated": unreplicated(state_of(model)),
         "open gates": {"losses": open_losses, "dims": layer.used_dims(), "weights": weights_of(other)},
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps({"mirrored": mirrored, "worker": worker}[sys.argv[1]]()))  # noqa: T201
+    print(json.dumps(globals()[sys.argv[1]]()))  # noqa: T201

@@ -134,6 +134,45 @@ def test_retrain_under_a_mirrored_strategy_learns(mirrored):
     assert mirrored["retrained"]["replicas_differ"] == []
 
 
+def test_a_model_of_two_replicas_has_a_copy_of_one_device_to_export(mirrored):
+    assert mirrored["retrained"]["unreplicated_in_copy"] == 1.0
+    assert mirrored["retrained"]["log_loss_of_copy"] == pytest.approx(mirrored["retrained"]["log_loss"], rel=1e-5)
+
+
+def test_a_table_without_columns_does_not_crash_the_step_of_two_replicas(mirrored):
+    found = mirrored["table_without_columns"]
+
+    assert found == {"dims": [0, 2, 0], "is_trained": True, "replicas_differ": []}
+
+
+@pytest.mark.slow
+def test_the_default_search_finds_on_two_replicas_and_with_two_workers_what_it_finds_on_one_device(tmp_path):
+    module = "tests.keras_dimgrow.distributed_run"
+    for name in ("devices", "workers"):
+        (tmp_path / name).mkdir()
+    one_process = run([module, "default_search"], tmp_path / "devices")[0]
+    first, second = run([module, "default_search_worker"], tmp_path / "workers", cluster_of_two())
+    single = one_process["single"]
+
+    assert first == second
+    assert any(record["noise"] == 0 for record in single["dimensions"])  # a table without columns
+    assert single["num_raced"] > 0
+    for both in (one_process["mirrored"], first):
+        for key in ("dimensions", "plan", "num_raced"):
+            assert both[key] == single[key]
+        assert both["replicas_differ"] == []
+        np.testing.assert_allclose(both["losses"], single["losses"], atol=1e-4)
+        assert both["retrained"] == pytest.approx(single["retrained"], abs=1e-4)
+
+
+def test_a_placed_table_and_its_slots_stay_where_they_are(mirrored):
+    found = mirrored["placed"]
+
+    assert found["devices"] == [["CPU:0"], ["CPU:1"], ["CPU:0"]]
+    assert found["dims"] == [2, 3, 1]
+    assert found["losses"][-1] < found["losses"][0]
+
+
 # Two workers.
 
 

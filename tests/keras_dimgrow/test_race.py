@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_dimgrow import EmbeddingPlan, Field
+from keras_dimgrow import race as race_module
 from keras_dimgrow.layers import PlannedEmbedding
 from keras_dimgrow.models import ModelConfig, build_model
 from keras_dimgrow.optimizers import LazyAdam
@@ -176,6 +177,19 @@ def test_contestants_that_wait_on_disk_run_as_those_in_memory(run, plans, monkey
 
     assert len(saved) == 6  # four after the first round, two after the second
     assert on_disk.records == in_memory.records
+
+
+def test_contestants_take_turns_where_memory_does_not_hold_a_round_and_end_alike(run, monkeypatch):
+    names = ["rule", "good", "wide"]
+    expected = run(names, "rule", round_steps=(20, 5))
+    turns, train = [], Track.train
+    monkeypatch.setattr(Track, "train", lambda track, chunks: (turns.append(track), train(track, chunks)))
+    monkeypatch.setattr(race_module, "MAX_BLOCK_BYTES", 100_000)  # 9 batches of 12 kB; all held-out rows take 98 kB
+
+    found = run(names, "rule", round_steps=(20, 5))
+
+    assert len(turns) == 3 * 3 + 2
+    assert found.records == expected.records
 
 
 def test_the_records_of_each_round_are_reported(run):

@@ -207,18 +207,6 @@ def test_a_search_without_held_out_rows_is_refused(many_planted, splits):
         search(many_planted.fields, splits[0], parameter_budget=200, config=QUICK, model_config=MODEL)
 
 
-def test_a_strategy_of_several_replicas_is_refused_and_the_cure_is_named(find, monkeypatch):
-    class TwoReplicas:
-        num_replicas_in_sync = 2
-
-    monkeypatch.setattr(tf.distribute, "get_strategy", TwoReplicas)
-
-    with pytest.raises(
-        ValueError, match=r"runs on one device; received a strategy of 2 replicas. Search outside of str"
-    ):
-        find(201)
-
-
 # The race.
 
 

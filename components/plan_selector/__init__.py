@@ -1,0 +1,1 @@
+"""The PlanSelector component: of several searches' plans, the one to train."""
