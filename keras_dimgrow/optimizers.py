@@ -95,7 +95,7 @@ class GrowableSlots(_Optimizer):
 class _MuonSlots(GrowableSlots):
     def _should_use_adamw(self, variable):
         # Muon makes a whole matrix orthogonal, which needs static sizes; its authors leave embeddings to AdamW, too.
-        return isinstance(variable, GrowableVariable) or super()._should_use_adamw(variable)
+        return isinstance(variable, GrowableVariable | PoolVariable) or super()._should_use_adamw(variable)
 
 
 class _ScheduleFreeSlots(GrowableSlots):

@@ -37,7 +37,7 @@ class ChunkStore(keras.layers.Layer):
         seed: seed of initial values and samples.
 
     Raises:
-        ValueError: for less than one slot, or more than int32 can address.
+        ValueError: for less than one slot, or more slots or chunks than int32 can count.
     """
 
     def __init__(
@@ -69,6 +69,11 @@ class ChunkStore(keras.layers.Layer):
         self.num_rows = sum(table_sizes)
         self.num_entries = min(self.num_rows, config.entries or self.num_rows)
         self.starts = np.cumsum([0, *table_sizes[:-1]]).tolist()
+        if self.num_entries * config.chunks >= 2**31:
+            raise ValueError(
+                f"{self.name}: entries times chunks must be below 2^31; received {self.num_entries} entries of "
+                f"{config.chunks} chunks. Lower the ChunkConfig's chunks, or hash rows to fewer entries."
+            )
         self._steps_to_rescale = max(1, int(math.log(MAX_GROWTH) / -math.log(config.decay)))
 
     def build(self, input_shape=None):
@@ -102,8 +107,9 @@ class ChunkStore(keras.layers.Layer):
         self.rescaled_at = add("rescaled_at", 0)
         self.prune_seed = add("prune_seed", [self.seed, 0])
         self.counts = add("counts", np.zeros(len(COUNTS)), "int64")
-        self.pool.is_fresh = add("is_fresh", np.zeros(self.num_slots + 1), "bool")
-        self.pool.num_fresh = add("num_fresh", 0)
+        # As attributes of the layer, too: tf.train.Checkpoint does not look into variables.
+        self.is_fresh = self.pool.is_fresh = add("is_fresh", np.zeros(self.num_slots + 1), "bool")
+        self.num_fresh = self.pool.num_fresh = add("num_fresh", 0)
 
     def _allocate_first(self, quotas: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Index and free stack in which the first `quotas[t][k]` rows of table t have chunk k, as far as the pool reaches.
