@@ -1,7 +1,7 @@
 """keras_dimgrow: finds how many embedding dimensions each categorical field deserves, while the model trains.
 
 DimGrow (arXiv 2505.12683) for Keras 3 on TensorFlow: `search` finds an `EmbeddingPlan`, `retrain` trains a model with
-it; `DimGrowEmbedding`, `PlannedEmbedding` and `ShuffleGate` are layers for models of your own.
+it; `DimGrowEmbedding`, `PlannedEmbedding`, `ChunkedEmbedding` and `ShuffleGate` are layers for models of your own.
 """
 
 import os
@@ -17,9 +17,10 @@ if keras.backend.backend() != "tensorflow":
     )
 
 from keras_dimgrow.callbacks import DimensionSearch
+from keras_dimgrow.chunking import ChunkConfig
 from keras_dimgrow.evaluation import Evaluation, evaluate
 from keras_dimgrow.fields import Field
-from keras_dimgrow.layers import DimGrowEmbedding, GrowableEmbedding, PlannedEmbedding
+from keras_dimgrow.layers import ChunkedEmbedding, DimGrowEmbedding, GrowableEmbedding, PlannedEmbedding
 from keras_dimgrow.methods import METHODS, SearchResult
 from keras_dimgrow.methods.dimgrow import DimGrowConfig
 from keras_dimgrow.methods.dimgrow_paper import DimGrowPaperConfig
@@ -54,6 +55,8 @@ __all__ = [
     "METHODS",
     "NFM",
     "AutoInt",
+    "ChunkConfig",
+    "ChunkedEmbedding",
     "DeepFM",
     "DimGrowConfig",
     "DimGrowEmbedding",

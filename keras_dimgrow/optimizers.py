@@ -1,4 +1,4 @@
-"""Optimizers whose slots grow with their variables (`growable` makes one of any), and a row-sparse Adam for tables."""
+"""Optimizers whose slots follow their variables (`growable` makes one of any), and a row-sparse Adam for tables."""
 
 import functools
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from keras_dimgrow.variables import GrowableVariable
+from keras_dimgrow.variables import GrowableVariable, PoolVariable
 
 if TYPE_CHECKING:
     from keras.optimizers import Optimizer as _Optimizer
@@ -17,6 +17,8 @@ else:
 class GrowableSlots(_Optimizer):
     """Mixin, before a Keras optimizer: the slots of a `GrowableVariable` are growable and grow at the same place.
 
+    The slots of a `PoolVariable` start anew where a row of it has a new owner, before the first update of that row.
+
     Build the optimizer eagerly (the `DimensionSearch` callback does) and call `insert_slots` with every `insert`. It
     finds the slots that are made by `add_variable_from_reference`, as Keras's optimizers make them.
     """
@@ -26,7 +28,10 @@ class GrowableSlots(_Optimizer):
 
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
         if not isinstance(reference_variable, GrowableVariable):
-            return super().add_variable_from_reference(reference_variable, name=name, initializer=initializer)
+            slot = super().add_variable_from_reference(reference_variable, name=name, initializer=initializer)
+            if isinstance(reference_variable, PoolVariable):
+                self._remember_slot(reference_variable, name, slot, initializer)
+            return slot
         with tf.init_scope():
             shape = tuple(reference_variable.shape)
         with self._distribution_strategy.extended.colocate_vars_with(reference_variable.value):
@@ -39,14 +44,15 @@ class GrowableSlots(_Optimizer):
                 name=f"{reference_variable.path.replace('/', '_')}_{name or 'slot'}",
             )
         self._track_variable(slot)
-        # Not tracked: the same variables are already tracked once.
-        slots = self.__dict__.setdefault("_slots_by_variable", {})
-        slots.setdefault(self._var_key(reference_variable), []).append(
-            (name, slot, keras.initializers.get(initializer))
-        )
+        self._remember_slot(reference_variable, name, slot, initializer)
         return slot
 
-    def slots_of(self, variable: GrowableVariable) -> list[tuple[str, GrowableVariable]]:
+    def _remember_slot(self, variable, name, slot, initializer) -> None:
+        # Not tracked: the same variables are already tracked once.
+        slots = self.__dict__.setdefault("_slots_by_variable", {})
+        slots.setdefault(self._var_key(variable), []).append((name, slot, keras.initializers.get(initializer)))
+
+    def slots_of(self, variable: keras.Variable) -> list[tuple[str, keras.Variable]]:
         """Name and variable of each slot that belongs to `variable`."""
         return [(name, slot) for name, slot, _ in self._slots_with_initializers(variable)]
 
@@ -77,6 +83,17 @@ class GrowableSlots(_Optimizer):
             return [(_columns_of(gradient, variable), variable) for gradient, variable in reduced]
         return super()._all_reduce_sum_gradients(grads_and_vars)
 
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        for variable in trainable_variables:
+            if isinstance(variable, PoolVariable):
+                variable.reset_slots(
+                    [
+                        (slot, None if name in self._value_slots else initializer)
+                        for name, slot, initializer in self._slots_with_initializers(variable)
+                    ]
+                )
+        super()._backend_apply_gradients(grads, trainable_variables)
+
     def _backend_reset_gradient_accumulators(self):
         # Keras asks for zeros of the variable's static shape, which a growable one does not have.
         for accumulator in self._accumulated_gradients:
@@ -104,7 +121,7 @@ def _columns_of(gradient, variable):
 class _MuonSlots(GrowableSlots):
     def _should_use_adamw(self, variable):
         # Muon makes a whole matrix orthogonal, which needs static sizes; its authors leave embeddings to AdamW, too.
-        return isinstance(variable, GrowableVariable) or super()._should_use_adamw(variable)
+        return isinstance(variable, GrowableVariable | PoolVariable) or super()._should_use_adamw(variable)
 
 
 class _ScheduleFreeSlots(GrowableSlots):

@@ -1,11 +1,11 @@
-"""GrowableVariable: a Keras variable that gains rows or columns without a retrace.
+"""Variables whose parts come and go: GrowableVariable gains rows or columns without a retrace, PoolVariable reuses rows.
 
-The TensorFlow variable underneath has a dynamic shape, e.g. `(V, None)`, so that functions traced over it stay valid
-after growth (docs/decisions/0002). All sizes are read from the variable itself, never from Python counters: what a
-checkpoint restores is what the layer then has.
+The TensorFlow variable underneath a GrowableVariable has a dynamic shape, e.g. `(V, None)`, so that functions traced
+over it stay valid after growth (docs/decisions/0002). All sizes are read from the variable itself, never from Python
+counters: what a checkpoint restores is what the layer then has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -110,3 +110,36 @@ class GrowableVariable(keras.Variable):
         array = np.array(self._primary().read_value())
         array[(slice(None),) * axis + (position,)] = value
         self._value.assign(array)
+
+
+class PoolVariable(keras.Variable):
+    """A Keras variable [slots, width] whose rows change owners: it tells optimizers which rows they have to start anew.
+
+    Attributes:
+        is_fresh: bool [slots], variable: rows with a new owner since the optimizer's last update.
+        num_fresh: int32 [], variable: how many they are.
+    """
+
+    is_fresh: keras.Variable
+    num_fresh: keras.Variable
+
+    def reset_slots(self, slots: Sequence[tuple[keras.Variable, Callable | None]]) -> None:
+        """Starts the fresh rows of an optimizer's slots by their initializers, or as the pool's own rows for None.
+
+        For graphs too: without fresh rows it costs a look at one number.
+        """
+
+        def reset():
+            rows = tf.where(self.is_fresh.value)[:, 0]
+            for slot, initializer in slots:
+                if initializer is None:
+                    start = tf.gather(self.value, rows)
+                else:
+                    row = initializer((1, self.shape[1]), dtype=slot.dtype)
+                    start = tf.repeat(row, tf.size(rows), axis=0)
+                slot.value.scatter_update(tf.IndexedSlices(start, rows))
+            self.is_fresh.value.assign(tf.zeros_like(self.is_fresh.value))
+            self.num_fresh.value.assign(0)
+            return True
+
+        tf.cond(self.num_fresh.value > 0, reset, lambda: False)

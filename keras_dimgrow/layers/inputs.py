@@ -157,11 +157,20 @@ def embed_by(lookup: Callable[[tf.Tensor], tf.Tensor], ids: FieldIds, field: Fie
     """`embed` with a way to look up rows, int [N] -> [N, d], in the place of a table."""
     if field.is_plain:
         return lookup(ids.ids + offset if offset else ids.ids)
-    values = ids.ids if field.combiner is not None else ids.ids[:, tf.newaxis]
-    is_there = tf.ones_like(values, tf.bool) if field.missing_id is None else values != field.missing_id
-    rows = tf.where(is_there)[:, 0]
     # In int64: a fused table may have more rows than int32 can count.
-    embedded = lookup(tf.cast(tf.boolean_mask(values, is_there), tf.int64) + offset)
+    return combine(lookup(tf.cast(present_ids(ids, field), tf.int64) + offset), ids, field)
+
+
+def present_ids(ids: FieldIds, field: FieldInput) -> tf.Tensor:
+    """The ids of all values that are there, row by row, int [N]: what `combine` takes the embeddings of."""
+    values, is_there = _values(ids, field)
+    return tf.boolean_mask(values, is_there)
+
+
+def combine(embedded: tf.Tensor, ids: FieldIds, field: FieldInput) -> tf.Tensor:
+    """The embedding of each row, [B, d], from those of its values, [N, d], in the order of `present_ids`."""
+    values, is_there = _values(ids, field)
+    rows = tf.where(is_there)[:, 0]
     weights = tf.ones_like(rows, embedded.dtype)
     if ids.weights is not None:
         weights = tf.cast(tf.boolean_mask(ids.weights, is_there), embedded.dtype)
@@ -175,6 +184,12 @@ def embed_by(lookup: Callable[[tf.Tensor], tf.Tensor], ids: FieldIds, field: Fie
     else:
         divisor = tf.sqrt(tf.math.unsorted_segment_sum(tf.square(weights), rows, num_rows))
     return tf.math.divide_no_nan(total, divisor[:, tf.newaxis])
+
+
+def _values(ids: FieldIds, field: FieldInput) -> tuple[tf.Tensor, tf.Tensor]:
+    """Ids [B, L], and which of them are values."""
+    values = ids.ids if field.combiner is not None else ids.ids[:, tf.newaxis]
+    return values, tf.ones_like(values, tf.bool) if field.missing_id is None else values != field.missing_id
 
 
 def batch_size_of(input_shape) -> int | None:

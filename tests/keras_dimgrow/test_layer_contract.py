@@ -1,5 +1,6 @@
 """Every public layer keeps to the contract of contracts.py."""
 
+import dataclasses
 import functools
 
 import keras
@@ -8,6 +9,8 @@ import pytest
 
 import keras_dimgrow
 from keras_dimgrow import (
+    ChunkConfig,
+    ChunkedEmbedding,
     DimGrowEmbedding,
     EmbeddingPlan,
     Field,
@@ -67,6 +70,20 @@ LAYERS = {
     **{
         f"GrowableEmbedding-{adapter}": (
             functools.partial(GrowableEmbedding, ALL_KINDS, (2, 4, 1, 3, 1), WIDTH, adapter, **OPTIONS),
+            IDS_OF_ALL_KINDS,
+        )
+        for adapter in ("joint", "per_field")
+    },
+    **{
+        f"ChunkedEmbedding-{adapter}": (
+            functools.partial(
+                ChunkedEmbedding,
+                [dataclasses.replace(field, max_dim=4 if field.name in "ab" else 8) for field in ALL_KINDS],
+                ChunkConfig(pruning_ratio=0.25),
+                WIDTH,
+                adapter,
+                **OPTIONS,
+            ),
             IDS_OF_ALL_KINDS,
         )
         for adapter in ("joint", "per_field")

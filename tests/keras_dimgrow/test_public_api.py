@@ -19,6 +19,8 @@ NAMES = [
     "METHODS",
     "NFM",
     "AutoInt",
+    "ChunkConfig",
+    "ChunkedEmbedding",
     "DeepFM",
     "DimGrowConfig",
     "DimGrowEmbedding",
