@@ -49,12 +49,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         directories = [artifact_utils.get_split_uri([examples], name) for name, _ in splits]
         for directory in directories:
             tf.io.gfile.makedirs(directory)
-        tasks = [(file, directories, f"data_tfrecord-{i:05d}-of-{len(files):05d}.gz") for i, file in enumerate(files)]
+        counts = [count for _, count in splits]
+        tasks = [(file, f"data_tfrecord-{index:05d}-of-{len(files):05d}.gz") for index, file in enumerate(files)]
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
                 | "Files" >> beam.Create(tasks, reshuffle=True)
-                | "Divide" >> beam.MapTuple(divide_file, bucket_counts=[count for _, count in splits])
+                | "Divide" >> beam.MapTuple(lambda file, name: divide_file(file, directories, name, counts))
             )
         examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
 
