@@ -2,9 +2,7 @@
 
 import csv
 import dataclasses
-import io
 from collections.abc import Iterator
-from typing import Any, cast
 
 from pipeline.datasets.bad_rows import BadRows
 from pipeline.datasets.inputs import find_inputs, open_input, reading
@@ -93,9 +91,7 @@ def decode_line(line: bytes, path: str, number: int) -> str:
 
 def _read_lines(path: str, bad_rows: BadRows) -> Iterator[str]:
     number = 0
-    with open_input(path) as file:
-        # What pyarrow and TensorFlow open has no lines of its own.
-        stream = io.BufferedReader(cast(Any, _Raw(file)), 2**20)
+    with open_input(path) as stream:
         while True:
             with reading(path, number):
                 line = stream.readline()
@@ -108,16 +104,3 @@ def _read_lines(path: str, bad_rows: BadRows) -> Iterator[str]:
                 bad_rows.reject(str(error))
                 continue
             yield text
-
-
-class _Raw(io.RawIOBase):
-    def __init__(self, file: Any):
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import glob
+import io
 import os
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,6 +17,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 EXPANSION = 4  # bytes of click logs per compressed byte, about
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+_BUFFER_BYTES = 2**20
 _CHECK = "Check the path (--data PATH or data.path)."
 
 
@@ -79,19 +81,37 @@ def describe_input(path: str) -> tuple[str, int, int]:
 
 
 @contextlib.contextmanager
-def open_input(path: str) -> Iterator[IO[bytes]]:
+def open_input(path: str) -> Iterator[io.BufferedReader[Any]]:
     """The bytes of a file, decompressed if its name ends in .gz or .zst. Raises: UserError, see `reading`."""
     with contextlib.ExitStack() as stack:
-        raw: Any
+        file: io.BufferedReader[Any]
         with reading(path):
             if is_remote(path):
                 import tensorflow as tf  # not at the top: local files do without the seconds that this import takes
 
-                raw = stack.enter_context(tf.io.gfile.GFile(path, "rb"))
+                file = io.BufferedReader(_Raw(stack.enter_context(tf.io.gfile.GFile(path, "rb"))), _BUFFER_BYTES)
             else:
-                raw = stack.enter_context(open(path, "rb"))
+                file = stack.enter_context(open(path, "rb"))
         compression = COMPRESSIONS.get(os.path.splitext(path)[1])
-        yield raw if compression is None else pa.CompressedInputStream(raw, compression)
+        if compression is None:
+            yield file
+        else:
+            yield io.BufferedReader(_Raw(pa.CompressedInputStream(file, compression)), _BUFFER_BYTES)
+
+
+class _Raw(io.RawIOBase):
+    """What pyarrow and TensorFlow open, which have no lines, as Python's own kind of file."""
+
+    def __init__(self, file: Any):
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 @contextlib.contextmanager
