@@ -55,7 +55,7 @@ class Usage:
                 except psutil.Error:  # it has just ended
                     continue
             self.peak_bytes = max(self.peak_bytes, total)
-            time.sleep(0.02)
+            time.sleep(0.2)  # listing the children is slow
 
     def __exit__(self, *exc_info) -> None:
         self.seconds = sum(os.times()[:4]) - self._begin
@@ -242,10 +242,16 @@ def search_input(num_rows: int) -> dict[str, float]:
 
 def search_step(num_rows: int) -> dict[str, float]:
     """Rows a second that the search's step takes, from batches that lie in memory; removes what the cases left."""
-    from criteo_profile import make_batches, make_search_model, mixed_dims
+    from criteo_profile import ADAPTER_WIDTH, make_batches, mixed_dims
+
+    import keras_dimgrow as kd
 
     fields, _ = open_train_split(num_rows)
-    model = make_search_model(fields, mixed_dims())
+    # As `keras_dimgrow.methods.dimgrow`, the default, builds its model.
+    settings = kd.ModelConfig(adapter_width=ADAPTER_WIDTH)
+    layer = kd.GrowableEmbedding(fields, mixed_dims(), ADAPTER_WIDTH, settings.adapter, seed=0)
+    model = kd.build_model(layer, settings, 0)
+    model.compile(kd.LazyAdam(1e-3), "binary_crossentropy")
     batches = make_batches(fields, BATCH_SIZE, num_batches=STEPS)
     seconds = []
     for _ in range(4):

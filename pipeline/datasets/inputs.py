@@ -6,7 +6,7 @@ import glob
 import io
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -81,10 +81,10 @@ def describe_input(path: str) -> tuple[str, int, int]:
 
 
 @contextlib.contextmanager
-def open_input(path: str) -> Iterator[io.BufferedReader[Any]]:
+def open_input(path: str) -> Iterator[IO[bytes]]:
     """The bytes of a file, decompressed if its name ends in .gz or .zst. Raises: UserError, see `reading`."""
     with contextlib.ExitStack() as stack:
-        file: io.BufferedReader[Any]
+        file: Any
         with reading(path):
             if is_remote(path):
                 import tensorflow as tf  # not at the top: local files do without the seconds that this import takes
