@@ -1,16 +1,19 @@
 """Fields and batches out of what the Transform component wrote."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.row_files import RowFiles
 from keras_dimgrow import Field, choose_batch_size
 
-# Up to this many bytes of (compressed) records, a split is parsed once and held in memory as int32.
-MAX_BYTES_IN_MEMORY = 2**30
+# Up to this many bytes of ids (4 an id), a split is held in memory; a larger one is read from local files in every pass.
+MAX_BYTES_IN_MEMORY = 2**25
+BYTES_PER_PILE = 2**23  # of (compressed) records: two to four times as much of ids
 _ROWS_PER_PARSE = 4096
 
 
@@ -41,6 +44,10 @@ def read_split(
 ) -> tf.data.Dataset:
     """Batches of ({field: int32 [B]}, label float32 [B]) from gzip TFRecords of transformed examples.
 
+    The records are parsed once, before the first batch. Memory is bounded whatever the number of rows: ids that take more than
+    MAX_BYTES_IN_MEMORY are put into files of the temporary directory (TMPDIR), 4 bytes each, and shuffled there
+    (see `components.row_files`): sorted rows make batches that are as good as any.
+
     Args:
         files: paths of the split's files.
         batch_size: rows of a batch; None: as `choose_batch_size` has it for the rows of this split.
@@ -48,50 +55,66 @@ def read_split(
             A short last batch is dropped when shuffling, so that a shuffled pass has batches of one size.
 
     Returns:
-        One pass. Its `cardinality()` is known; for a split that is streamed, records are counted for it, once, unparsed.
+        One pass. Its `cardinality()` is known.
 
     Raises:
-        ValueError: if there are no files, or no rows.
+        ValueError: if there are no files or no rows, or if a file is broken or lacks a field.
+        OSError: if the temporary directory is full.
     """
     if not files:
         raise ValueError("No files to read transformed examples from: does the split exist?")
-    names = [field.name for field in fields]
-    spec = {name: tf.io.FixedLenFeature([], tf.int64) for name in (*names, label)}
-
-    def parse(records):
-        parsed = tf.io.parse_example(records, spec)
-        ids = tf.cast(tf.stack([parsed[name] for name in names], axis=1), tf.int32)
-        return ids, tf.cast(parsed[label], tf.float32)
-
-    def unpack(ids, labels):
-        return dict(zip(names, tf.unstack(ids, num=len(names), axis=1), strict=True)), labels
-
-    is_shuffled = shuffle_seed is not None
-    records = tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
-    if sum(tf.io.gfile.stat(file).length for file in files) > MAX_BYTES_IN_MEMORY:
-        num_rows = _count(records)
-        batch_size = batch_size or choose_batch_size(num_rows)
-        if is_shuffled:
-            records = records.shuffle(64 * batch_size, seed=shuffle_seed)
-        batches = records.batch(batch_size, drop_remainder=is_shuffled).map(parse, num_parallel_calls=2)
-        num_batches = num_rows // batch_size if is_shuffled else -(-num_rows // batch_size)
-        return batches.map(unpack).prefetch(2).apply(tf.data.experimental.assert_cardinality(num_batches))
-
-    parsed = list(records.batch(_ROWS_PER_PARSE).map(parse, num_parallel_calls=2).as_numpy_iterator())
-    if not parsed:
+    is_shuffled, num_columns = shuffle_seed is not None, len(fields) + 1
+    chunks = _parse(sorted(files), [*(field.name for field in fields), label])
+    held: list[np.ndarray] = []
+    for chunk in chunks:
+        held.append(chunk)
+        if sum(part.nbytes for part in held) > MAX_BYTES_IN_MEMORY:
+            num_bytes = sum(tf.io.gfile.stat(file).length for file in files)
+            num_piles = -(-num_bytes // BYTES_PER_PILE) if is_shuffled else None
+            rows = RowFiles(chain(held, chunks), num_columns, num_piles, shuffle_seed or 0)
+            batch_size = min(batch_size or choose_batch_size(rows.num_rows), rows.num_rows)
+            return rows.batches(batch_size, shuffle_seed or 0).map(lambda batch: _unpack(batch, fields)).prefetch(2)
+    if not held:
         raise ValueError(f"No rows in {os.path.dirname(sorted(files)[0])}: every row went to other splits. Add data.")
-    ids, labels = (tf.constant(np.concatenate(part)) for part in zip(*parsed, strict=True))
-    num_rows = len(labels)
+    table = tf.constant(np.concatenate(held))
+    num_rows = len(table)
     batch_size = batch_size or choose_batch_size(num_rows)
     order = tf.data.Dataset.range(num_rows)
     if is_shuffled:
         order = order.shuffle(num_rows, seed=shuffle_seed, reshuffle_each_iteration=True)
     # A split smaller than a batch is one batch.
     batches = order.batch(min(batch_size, num_rows), drop_remainder=is_shuffled)
-    return batches.map(lambda rows: unpack(tf.gather(ids, rows), tf.gather(labels, rows))).prefetch(4)
+    return batches.map(lambda rows: _unpack(tf.gather(table, rows), fields)).prefetch(4)
 
 
-def _count(records: tf.data.Dataset) -> int:
-    """Records in the files, which are read but not parsed."""
-    sizes = records.batch(_ROWS_PER_PARSE).map(lambda batch: tf.size(batch, tf.int64))
-    return int(sizes.reduce(tf.constant(0, tf.int64), tf.add))
+def _unpack(batch: tf.Tensor, fields: Sequence[Field]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    *ids, labels = tf.unstack(batch, num=len(fields) + 1, axis=1)
+    return dict(zip([field.name for field in fields], ids, strict=True)), tf.cast(labels, tf.float32)
+
+
+def _parse(files: Sequence[str], columns: Sequence[str]) -> Iterator[np.ndarray]:
+    """The columns of all rows, int32 [rows, columns] in parts, in the order of the files."""
+    spec = {name: tf.io.FixedLenFeature([], tf.int64) for name in columns}
+
+    def parse(records):
+        # A batch at once: ten times as fast as one by one.
+        parsed = tf.io.parse_example(records, spec)
+        return tf.cast(tf.stack([parsed[name] for name in columns], axis=1), tf.int32)
+
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=2**20).batch(_ROWS_PER_PARSE)
+    try:
+        yield from records.map(parse, num_parallel_calls=2).prefetch(1).as_numpy_iterator()
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        message = f"{_find_broken(files)}: not what Transform writes ({error.message})"
+        raise ValueError(f"{message}. Remove the artifact that it is in, and run Transform again.") from error
+
+
+def _find_broken(files: Sequence[str]) -> str:
+    """The first file whose records cannot be read; the directory of all if each of them can."""
+    for file in files:
+        try:
+            for _ in tf.data.TFRecordDataset(file, compression_type="GZIP").batch(_ROWS_PER_PARSE):
+                pass
+        except tf.errors.OpError:
+            return file
+    return os.path.dirname(files[0])

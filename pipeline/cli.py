@@ -111,6 +111,9 @@ def _run(arguments) -> int:
         prepared = prepare(config, root)
         output.log_to(log_path)
         console.print(f"{config.name}: {prepared.num_rows:,} rows; log in {_relative(log_path)}")
+        if prepared.num_skipped_rows:
+            first = "\n  ".join(prepared.skipped)
+            console.print(f"skipped {prepared.num_skipped_rows:,} bad rows, such as\n  {first}", markup=False)
         with RunProgress(console) as progress:
             # Under the status line: importing TFX alone takes many seconds.
             from pipeline.dag import Locations
@@ -126,7 +129,8 @@ def _run(arguments) -> int:
                 raise kind(f"{where}{error}\nThe log: {_relative(log_path)}") from error
             summary = summarise_run(config, locations)
         if arguments.json:
-            output.console.print_json(json.dumps(summary.to_dict()))
+            rows = {"num_rows": prepared.num_rows, "num_skipped_rows": prepared.num_skipped_rows}
+            output.console.print_json(json.dumps(summary.to_dict() | rows))
         else:
             _print_summary(console, summary, log_path)
     return EXIT_OK

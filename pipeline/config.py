@@ -29,10 +29,13 @@ class DataConfig(Section):
 
     Args:
         reader: the format of the data, one of READERS.
-        path: the user's own file (for tfrecord: directory or glob pattern), relative to the current directory. None,
-            for adult only: the sample that is shipped.
+        path: the user's own file, plain, .gz or .zst, relative to the current directory or remote (gs://...); for criteo and
+            avazu it may be a pattern of several files, for tfrecord a directory or a pattern. None, for adult only: the sample
+            that is shipped.
         label: column that is predicted.
         positive_value: raw value of the label that counts as 1, every other value counts as 0. None: the label is 0/1.
+        on_bad_rows: fail, at the first row that cannot be read; or skip such rows, which are counted in the results. Files that
+            are broken are always an error.
     """
 
     section: ClassVar[str] = "data"
@@ -41,10 +44,16 @@ class DataConfig(Section):
     path: str | None = None
     label: str
     positive_value: str | None = None
+    on_bad_rows: str = "fail"
 
     def _validate(self) -> None:
         self._require("reader", self.reader in READERS, f"one of {', '.join(READERS)}", _nearest(self.reader, READERS))
         _check_column(self.label, "data.label")
+        policies = ("fail", "skip")
+        hint = _nearest(self.on_bad_rows, policies)
+        self._require("on_bad_rows", self.on_bad_rows in policies, f"one of {', '.join(policies)}", hint)
+        skips_records = self.on_bad_rows == "skip" and self.reader == "tfrecord"
+        self._require("on_bad_rows", not skips_records, "fail for TFRecords", "What follows a broken record is lost.")
         cure = "Give the file's path: --data PATH, or data.path in the configuration."
         self._require("path", self.path != "", "a path", cure)
         self._require("path", self.path is not None or self.reader == "adult", f"given for {self.reader!r} data", cure)

@@ -17,6 +17,7 @@ from tfx.types import Channel, standard_artifacts
 from components import DimSearch, PlanSelector
 from pipeline.code_version import hash_modules
 from pipeline.config import PipelineConfig
+from pipeline.example_gen import ImportExampleGen
 from pipeline.infra_validation import make_infra_validator
 from pipeline.pusher import Pusher
 
@@ -185,8 +186,10 @@ def _example_gen(config: PipelineConfig, locations: Locations):
     ]
     output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits))
     files = example_gen_pb2.Input.Split(name="all", pattern=locations.data_pattern)
-    kind = tfx_components.CsvExampleGen if locations.data_format == "csv" else tfx_components.ImportExampleGen
-    return kind(input_base=locations.data, input_config=example_gen_pb2.Input(splits=[files]), output_config=output)
+    configs = {"input_config": example_gen_pb2.Input(splits=[files]), "output_config": output}
+    if locations.data_format == "csv":
+        return tfx_components.CsvExampleGen(input_base=locations.data, **configs)
+    return ImportExampleGen(input_base=locations.data, **configs, code_version=hash_modules("pipeline.example_gen"))
 
 
 def _trainer(config: PipelineConfig, locations: Locations, transform, plan):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pipeline
+from pipeline.datasets.bad_rows import BadRows
 from pipeline.datasets.files import Cells, Table, find_file, read_cells
 
 COLUMNS = (
@@ -24,14 +25,15 @@ def find_files(path: str | None) -> list[str]:
     return found or [find_file(os.path.join(directory, FILES[0]))]
 
 
-def open_table(paths: list[str]) -> Table:
+def open_table(paths: list[str], bad_rows: BadRows | None = None) -> Table:
     """The rows of all files, one after the other."""
-    return Table(COLUMNS, _read_rows(paths))
+    return Table(COLUMNS, _read_rows(paths, bad_rows))
 
 
-def _read_rows(paths: list[str]) -> Iterator[tuple[str, int, Cells]]:
+def _read_rows(paths: list[str], bad_rows: BadRows | None) -> Iterator[tuple[str, int, Cells]]:
     for path in paths:
-        for line, cells in read_cells(path, len(COLUMNS), comment="|"):  # adult.test begins with "|1x3 Cross validator"
+        # adult.test begins with "|1x3 Cross validator".
+        for line, cells in read_cells(path, len(COLUMNS), comment="|", bad_rows=bad_rows):
             values = ["" if cell.strip() == "?" else cell for cell in cells]
             values[-1] = values[-1].strip().rstrip(".")  # labels in adult.test end in a full stop
             yield path, line, values

@@ -43,6 +43,14 @@ class FeatureColumn:
             self.is_constant = False
         return value
 
+    def add(self, num_missing: int, first: Value, is_constant: bool) -> None:
+        """Takes in what was seen of rows that were read elsewhere, after those that were added before."""
+        self.num_missing += num_missing
+        if self.first is None:
+            self.first, self.is_constant = first, is_constant
+        elif first is not None:
+            self.is_constant = self.is_constant and is_constant and first == self.first
+
     def check(self, path: str) -> None:
         """Raises UserError if the column, read to its end, says nothing."""
         place, cure = f"{path}, column {self.name!r}", f"Remove it from features.{self.kind}."
@@ -80,7 +88,7 @@ class LabelColumn:
 
     def __init__(self, name: str, positive_value: str | None):
         self.name = name
-        self._positive_value = positive_value
+        self.positive_value = positive_value
         self._values: dict[str, int | None] = {}  # raw value -> 0, 1, or None if it is neither
         self._num_rows_after_bad = 0
 
@@ -92,10 +100,8 @@ class LabelColumn:
         """
         text = cell.strip()
         if text not in self._values:
-            if not text:
-                place = f"{path}, line {line}, column {self.name!r}"
-                raise UserError(f"{place}: the label is missing. Remove the row or fill in its label.")
-            binary = self._to_binary(text)
+            self._require_label(text, path, line)
+            binary = self.to_binary(text)
             if binary == 0 and len(self._values) >= MAX_KEPT:
                 return binary
             self._values[text] = binary
@@ -117,19 +123,36 @@ class LabelColumn:
                 f"{place}: the label is not binary (0 and 1); its values are {shown}. Name the value that counts as 1, "
                 f"for example --set data.positive_value='{quoted}' (all others count as 0), or choose another label."
             )
-        if self._positive_value is not None and 1 not in self._values.values():
-            hint = did_you_mean(self._positive_value, seen)
+        if self.positive_value is not None and 1 not in self._values.values():
+            hint = did_you_mean(self.positive_value, seen)
             raise UserError(
-                f"{place}: data.positive_value is {self._positive_value!r}, which no row has; the label's values are "
+                f"{place}: data.positive_value is {self.positive_value!r}, which no row has; the label's values are "
                 f"{shown}.{hint} Set data.positive_value to one of them."
             )
         if len(set(self._values.values())) == 1:
             cure = "Choose another label or add rows of the other class."
             raise UserError(f"{place}: rows of both classes are needed, but all have the label {shown}. {cure}")
 
-    def _to_binary(self, text: str) -> int | None:
-        if self._positive_value is not None:
-            return int(text == self._positive_value.strip())
+    def read_alone(self, cell: str, path: str, line: int) -> int:
+        """0 or 1, and UserError at once for any other value: for rows that may be skipped; remembers nothing."""
+        text = cell.strip()
+        self._require_label(text, path, line)
+        value = self.to_binary(text)
+        if value is None:
+            raise UserError(
+                f"{path}, line {line}, column {self.name!r}: {text!r} is neither 0 nor 1. Correct the line."
+            )
+        return value
+
+    def _require_label(self, text: str, path: str, line: int) -> None:
+        if not text:
+            place = f"{path}, line {line}, column {self.name!r}"
+            raise UserError(f"{place}: the label is missing. Remove the row or fill in its label.")
+
+    def to_binary(self, text: str) -> int | None:
+        """0 or 1; None for a value that is neither."""
+        if self.positive_value is not None:
+            return int(text == self.positive_value.strip())
         return {"0": 0, "1": 1, "0.0": 0, "1.0": 1}.get(text)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pipeline.datasets.bad_rows import BadRows
 from pipeline.datasets.files import Cells, Table, find_file, read_cells
 from pipeline.errors import UserError
 
@@ -11,10 +12,10 @@ def find_files(path: str | None) -> list[str]:
     return [find_file(path)]
 
 
-def open_table(paths: list[str]) -> Table:
+def open_table(paths: list[str], bad_rows: BadRows | None = None) -> Table:
     """The file's rows under the names in its header."""
     (path,) = paths
-    records = read_cells(path)
+    records = read_cells(path, bad_rows=bad_rows)
     _, header = next(records, (0, []))
     columns = tuple(name.strip() for name in header)
     if not columns:

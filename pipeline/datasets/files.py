@@ -1,14 +1,11 @@
-"""Files of separated text: found, opened (plain or .gz) and read record by record, never as a whole."""
+"""Files of separated text, read record by record, never as a whole."""
 
 import csv
 import dataclasses
-import gzip
-import os
-import zlib
 from collections.abc import Iterator
-from typing import Literal
 
-from pipeline.config_values import did_you_mean
+from pipeline.datasets.bad_rows import BadRows
+from pipeline.datasets.inputs import find_inputs, open_input, reading
 from pipeline.errors import UserError
 
 Cells = list[str]
@@ -28,42 +25,29 @@ class Table:
 
 
 def find_file(path: str | None) -> str:
-    """Absolute path of an existing file.
-
-    Raises:
-        UserError: if there is none; it names files with similar names.
-    """
-    absolute = os.path.abspath(os.path.expanduser(path or ""))
-    if os.path.isfile(absolute):
-        return absolute
-    if os.path.isdir(absolute):
-        raise UserError(f"{path}: is a directory; a file is needed. Name the file itself: --data {path}/FILE.")
-    if "://" in str(path):
-        raise UserError(f"{path}: only local files are read. Copy the file to this machine and give its path.")
-    folder, name = os.path.split(absolute)
-    if not os.path.isdir(folder):
-        raise UserError(f"{path}: no such file, nor the directory {folder}. Check the path (--data PATH or data.path).")
-    hint = did_you_mean(name, sorted(os.listdir(folder)))
-    raise UserError(f"{path}: no such file in {folder}.{hint} Check the path (--data PATH or data.path).")
+    """The one file that `path` names; UserError if there is none, or more than one."""
+    files = find_inputs(path)
+    if len(files) > 1:
+        raise UserError(f"{path}: matches {len(files)} files; this reader takes one. Name it: --data {files[0]}.")
+    return files[0]
 
 
 def read_cells(
-    path: str, num_cells: int | None = None, delimiter: str = ",", comment: str | None = None
+    path: str, num_cells: int | None = None, comment: str | None = None, bad_rows: BadRows | None = None
 ) -> Iterator[tuple[int, Cells]]:
     """Yields (line number, cells) of every record that is not blank.
 
     Args:
-        path: plain or gzip (.gz) file in UTF-8.
+        path: plain, .gz or .zst file in UTF-8, its cells separated by commas; may be remote.
         num_cells: what every record must have; None: as many as the first.
-        delimiter: what separates the cells. Double quotes around a cell are taken off, except between tabs.
         comment: lines that begin with it are skipped.
+        bad_rows: what to do with text that is not UTF-8, a quote that is not closed or another number of cells; None: fail.
 
     Raises:
-        UserError: for text that is not UTF-8, a broken .gz file, a quote that is not closed or another number of cells.
+        UserError: for a file that cannot be read, a broken compressed one, or a bad row (see `bad_rows`).
     """
-    is_quoted = delimiter != "\t"
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
-    reader = csv.reader(_read_lines(path), delimiter=delimiter, quoting=quoting, skipinitialspace=is_quoted)
+    bad_rows = bad_rows or BadRows()
+    reader = csv.reader(_read_lines(path, bad_rows), skipinitialspace=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -71,38 +55,52 @@ def read_cells(
         except StopIteration:
             return
         except csv.Error as error:
-            raise UserError(f"{path}, line {line}: not a valid record ({error}). Is a quote not closed?") from error
+            bad_rows.reject(f"{path}, line {line}: not a valid record ({error}). Is a quote not closed?")
+            continue
         is_blank = len(cells) <= 1 and not "".join(cells).strip()
         if is_blank or (comment is not None and cells[0].startswith(comment)):
             continue
         if num_cells is None:
             num_cells = len(cells)
         if len(cells) != num_cells:
-            raise UserError(
-                f"{path}, line {line}: {len(cells)} cells, but {num_cells} are expected. Correct or remove the line "
-                f"(a cell that contains {delimiter!r} must be in double quotes)."
-            )
+            bad_rows.reject(describe_count(path, line, len(cells), num_cells))
+            continue
         yield line, cells
 
 
-def _read_lines(path: str) -> Iterator[str]:
-    number = 0
+def describe_count(path: str, line: int, num_cells: int, num_expected: int, delimiter: str = ",") -> str:
+    """What is said of a line with too few or too many cells."""
+    quotes = f" (a cell that contains {delimiter!r} must be in double quotes)" if delimiter == "," else ""
+    return (
+        f"{path}, line {line}: {num_cells} cells, but {num_expected} are expected. Correct or remove the line{quotes}."
+    )
+
+
+def decode_line(line: bytes, path: str, number: int) -> str:
+    """The text of a line; UserError if it is not UTF-8."""
     try:
-        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                # Line by line, not by a text wrapper, because that decodes ahead and cannot tell the line of an error.
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        # Line by line, not by a text wrapper, because that decodes ahead and cannot tell the line of an error.
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         byte = error.object[error.start : error.start + 1]
         raise UserError(
             f"{path}, line {number}: not UTF-8 text (byte {byte!r} at position {error.start}). Save the file as UTF-8, "
             "for example: iconv -f ISO-8859-1 -t UTF-8 OLD > NEW."
         ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(
-            f"{path}: broken gzip file after line {number} ({error}). Copy or download it again."
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}). Check the file and its permissions."
-        ) from error
+
+
+def _read_lines(path: str, bad_rows: BadRows) -> Iterator[str]:
+    number = 0
+    with open_input(path) as stream:
+        while True:
+            with reading(path, number):
+                line = stream.readline()
+            if not line:
+                return
+            number += 1
+            try:
+                text = decode_line(line, path, number)
+            except UserError as error:
+                bad_rows.reject(str(error))
+                continue
+            yield text

@@ -1,11 +1,16 @@
+import gc
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 from google.protobuf import text_format
 
-from components import transformed_data
+from components import row_files, transformed_data
 from components.transformed_data import fields_of, read_split
+from keras_dimgrow import Field
 from tests.components.conftest import VOCABULARY_SIZES, make_schema
 
 
@@ -126,3 +131,117 @@ def test_a_split_without_rows_names_the_directory(tmp_path, fields):
 
     with pytest.raises(ValueError, match=r"No rows in .*Split-eval"):
         read_split([str(path)], fields, "click", 10)
+
+
+SORTED_FIELDS = [Field(name="day", vocabulary_size=100), Field(name="row", vocabulary_size=40_000)]
+
+
+@pytest.fixture(scope="module")
+def sorted_files(tmp_path_factory):
+    """40,000 rows sorted by time and by label, in two files."""
+    directory = tmp_path_factory.mktemp("sorted") / "Split-train"
+    directory.mkdir()
+    files = [str(directory / f"{i}.gz") for i in range(2)]
+    for index, file in enumerate(files):
+        with tf.io.TFRecordWriter(file, "GZIP") as writer:
+            for row in range(index * 20_000, (index + 1) * 20_000):
+                values = {"day": row // 400, "row": row, "click": int(row >= 30_000)}
+                feature = {k: tf.train.Feature(int64_list=tf.train.Int64List(value=[v])) for k, v in values.items()}
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    return files
+
+
+@pytest.fixture
+def streamed(monkeypatch):
+    """A split that does not fit into memory, in eight piles or so."""
+    monkeypatch.setattr(transformed_data, "MAX_BYTES_IN_MEMORY", 2**16)
+    monkeypatch.setattr(transformed_data, "BYTES_PER_PILE", 2**15)
+    monkeypatch.setattr(row_files, "ROWS_PER_DEAL", 10_000)
+
+
+def read_sorted(files, seed=3):
+    return read_split(files, SORTED_FIELDS, "click", 500, shuffle_seed=seed)
+
+
+def test_sorted_rows_become_batches_that_are_samples_of_all_rows(sorted_files, streamed):
+    days, shares = zip(
+        *((ids["day"].mean(), labels.mean()) for ids, labels in read_sorted(sorted_files).as_numpy_iterator()),
+        strict=True,
+    )
+
+    assert len(days) == 80
+    # A random sample of 500 rows: a quarter clicks, standard deviation 0.019; days 49.5, standard deviation 1.29.
+    assert np.std(shares) == pytest.approx(0.0194, rel=0.35)
+    assert np.std(days) == pytest.approx(1.29, rel=0.35)
+    assert abs(np.corrcoef(days, range(80))[0, 1]) < 0.4
+
+
+def test_a_streamed_pass_holds_every_row_once_and_each_pass_another_order(sorted_files, streamed):
+    rows_of_both = [ids["row"] for ids, _ in read_sorted(sorted_files).repeat(2).as_numpy_iterator()]
+    passes = np.concatenate(rows_of_both[:80]), np.concatenate(rows_of_both[80:])
+
+    for rows in passes:
+        assert sorted(rows.tolist()) == list(range(40_000))
+    assert not np.array_equal(*passes)
+
+
+def test_a_restarted_search_gets_the_batches_that_it_would_have_got(sorted_files, streamed):
+    def first_rows(batches, num_batches):
+        return [ids["row"][:3].tolist() for ids, _ in batches.take(num_batches).as_numpy_iterator()]
+
+    whole = first_rows(read_sorted(sorted_files).repeat(), 170)
+
+    assert first_rows(read_sorted(sorted_files).repeat().skip(95), 75) == whole[95:]
+    # As the search does it when it was killed in its race: what was read is read again, and the next pass follows.
+    again = read_sorted(sorted_files)
+    assert first_rows(again, 80) == whole[:80]
+    assert first_rows(again, 80) == whole[80:160]
+
+
+def test_a_streamed_split_in_order_is_that_of_the_files(sorted_files, streamed):
+    batches = list(read_split(sorted_files, SORTED_FIELDS, "click", 7000).as_numpy_iterator())
+
+    assert np.concatenate([ids["row"] for ids, _ in batches]).tolist() == list(range(40_000))
+    assert [len(labels) for _, labels in batches] == [7000] * 5 + [5000]
+
+
+def test_the_files_of_a_streamed_split_are_removed_with_it(sorted_files, streamed, tmp_path, monkeypatch):
+    monkeypatch.setattr(row_files.tempfile, "tempdir", str(tmp_path))
+
+    batches = read_sorted(sorted_files).repeat().skip(3)
+
+    assert len(list(tmp_path.rglob("*"))) > 3
+    gc.collect()
+    assert len(list(batches.take(2).as_numpy_iterator())) == 2  # what is derived of the batches keeps the files
+    del batches
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_temporary_directory_is_named_with_the_cure(sorted_files, streamed, tmp_path, monkeypatch):
+    monkeypatch.setattr(row_files.tempfile, "tempdir", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=rf"File too large while .* put into {tmp_path}.*TMPDIR"):
+            read_sorted(sorted_files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_shard_is_named_with_the_cure(sorted_files, tmp_path):
+    broken = tmp_path / "part.gz"
+    content = Path(sorted_files[1]).read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(ValueError, match=r"part\.gz: not what Transform writes.*run Transform again"):
+        read_sorted([sorted_files[0], str(broken)])
+
+
+def test_a_shard_without_a_field_names_both(sorted_files):
+    fields = [*SORTED_FIELDS, Field(name="city", vocabulary_size=3)]
+
+    with pytest.raises(ValueError, match=r"Split-train: not what Transform writes.*city"):
+        read_split(sorted_files, fields, "click", 500, shuffle_seed=0)
