@@ -29,7 +29,7 @@ def exec_properties(**changes):
         "batch_size": 64,
         "seed": 3,
         "uniform_dimension": 16,
-        "checkpoint_directory": "",
+        "root": "",
         "code_version": "test",
     }
     return values | changes
@@ -173,7 +173,7 @@ def test_progress_of_the_papers_search_counts_steps_and_says_how_long_they_take(
 
 
 def test_checkpoints_are_removed_when_the_search_is_done(transform_output, tmp_path):
-    run_executor(transform_output, tmp_path, checkpoint_directory=str(tmp_path / "checkpoints"))
+    run_executor(transform_output, tmp_path, root=str(tmp_path))
 
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -187,7 +187,7 @@ def test_a_search_killed_in_its_race_races_again_and_finds_the_same_plan(
     def kill(*arguments):
         raise KilledError
 
-    settings = {"checkpoint_directory": str(tmp_path / "checkpoints")}
+    settings = {"root": str(tmp_path)}
     with monkeypatch.context() as patch:
         patch.setattr(dimgrow, "race_plans", kill)
         with pytest.raises(KilledError):
