@@ -1,4 +1,4 @@
-"""What TFX's compiler leaves out of a PipelineSpec: each node's resources, retries, caching and selectors; parameters' defaults.
+"""What TFX's compiler leaves out of a PipelineSpec: the nodes' resources, retries, caching, selectors; parameters' defaults.
 
 TFX writes the resources of some nodes only (not ExampleGen's), and none of the rest; so all of it is added to what it made.
 """
@@ -94,7 +94,7 @@ def _check_accelerator(accelerator: str, runner: str, place: str) -> None:
     # Here, because Google Cloud's clients take seconds to import.
     from google.cloud.aiplatform_v1.types import AcceleratorType
 
-    known = [kind.name for kind in AcceleratorType if kind.value]
+    known = [name for name in AcceleratorType.__members__ if name != "ACCELERATOR_TYPE_UNSPECIFIED"]
     if accelerator not in known:
         hint = did_you_mean(accelerator.upper().replace("-", "_"), known)
         raise UserError(f"{place}={accelerator!r}: unknown to Vertex AI.{hint} Known: {', '.join(known)}.")

@@ -83,8 +83,10 @@ class CompiledPipeline:
 def compile_pipeline(config: PipelineConfig, locations: Locations, runner: str) -> CompiledPipeline:
     """The pipeline as Vertex AI ("vertex") or Kubeflow Pipelines v2 ("kubeflow") runs it.
 
-    It has the parameters data, budget and root. Open-source Kubeflow cannot resolve earlier models: there the blessing has no baseline. Neither takes an InfraValidator,
-    which v2 graphs do not support, whatever serving.infra_validation says.
+    It has the parameters data, budget and root; what the Trainer reads of the raw data, the rows that travel with the model,
+    comes from the directory given here whatever they say. Open-source Kubeflow cannot resolve earlier models: there the
+    blessing has no baseline. Neither takes an InfraValidator, which v2 graphs do not support, whatever
+    serving.infra_validation says.
 
     Raises:
         UserError: for flags unknown to Beam, or without those that the profile needs; for what `complete_spec` rejects.
