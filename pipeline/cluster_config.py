@@ -26,7 +26,8 @@ class NodeConfig(Section):
         disk: the most that files in /tmp may take, with a unit; Kubeflow only.
         node_selector: labels that the machine must have; Kubeflow only.
         retries: how often it is started again after it failed.
-        caching: whether outputs of an earlier run with the same inputs are taken; null: cluster.caching.
+        caching: whether outputs of an earlier run with the same inputs are taken; null: cluster.caching, but false for
+            ExampleGen on Kubeflow, which would not see that files changed.
     """
 
     section: ClassVar[str] = "cluster.nodes.*"

@@ -55,7 +55,9 @@ def complete_spec(spec: dict[str, Any], config: ClusterConfig, runner: str, defa
             executors[labels[name]]["container"]["resources"] = resources
         if node.retries:
             tasks[name]["retryPolicy"] = {"maxRetryCount": node.retries}
-        is_cached = config.caching if node.caching is None else node.caching
+        # Only Vertex runs the driver that looks whether files changed: elsewhere the cache would take those of another day.
+        is_blind = runner == "kubeflow" and "lifecycle" in executors[labels[name]]["container"]
+        is_cached = config.caching and not is_blind if node.caching is None else node.caching
         tasks[name]["cachingOptions"] = {"enableCache": True} if is_cached else {}
         if runner == "kubeflow" and (options := _make_pod_options(node, config.labels)):
             platform[labels[name]] = options

@@ -119,7 +119,6 @@ def test_the_other_nodes_have_the_default_resources(compiled, runner, node):
     assert container_of(spec, node)["resources"] == resources
     assert container_of(spec, node)["image"] == IMAGE
     assert spec["root"]["dag"]["tasks"][node]["retryPolicy"] == {"maxRetryCount": 1}
-    assert spec["root"]["dag"]["tasks"][node]["cachingOptions"] == {"enableCache": True}
 
 
 def test_what_only_kubernetes_knows_is_in_the_platform_spec(compiled):
@@ -139,10 +138,21 @@ def test_what_only_kubernetes_knows_is_in_the_platform_spec(compiled):
     assert set(executors) == set(spec["deploymentSpec"]["executors"])
 
 
-def test_a_node_can_be_kept_out_of_the_cache(compiled):
-    tasks = compiled["kubeflow"][0]["root"]["dag"]["tasks"]
+def test_nodes_are_cached_but_those_told_otherwise_and_examples_whose_changes_kubeflow_does_not_see(compiled):
+    uncached = {
+        runner: {name for name, task in spec["root"]["dag"]["tasks"].items() if not task.get("cachingOptions")}
+        for runner, (spec, *_) in compiled.items()
+    }
 
-    assert tasks["Trainer"]["cachingOptions"] == {}
+    assert uncached["kubeflow"] == {"CsvExampleGen", "Trainer"}
+    assert {name for name in uncached["vertex"] if "LatestBlessedModel" not in name} == set()
+
+
+def test_one_setting_turns_the_cache_off(tmp_path):
+    assert compile_for("vertex", tmp_path / "pipeline.yaml", "--set", "cluster.caching=false") == 0
+
+    tasks = yaml.safe_load((tmp_path / "pipeline.yaml").read_text())["root"]["dag"]["tasks"]
+    assert not any(task.get("cachingOptions") for task in tasks.values())
 
 
 @pytest.mark.parametrize("runner", ["vertex", "kubeflow"])
@@ -195,7 +205,11 @@ def test_beam_flags_reach_the_compiled_nodes(tmp_path):
         ("vertex", "cluster.nodes={Trainer: {disk: 100Gi}}", "cluster.nodes.Trainer.disk='100Gi': the disk"),
         ("vertex", "cluster.defaults={machine_type: n1-standard-4}", "cluster.defaults.machine_type='n1-standard-4'"),
         ("vertex", "cluster.nodes={Trainer: {node_selector: {a: b}}}", "cluster.nodes.Trainer.node_selector="),
-        ("vertex", "cluster.nodes={Trainer: {accelerator: NVIDIA_T4}}", "Did you mean 'NVIDIA_TESLA_T4'"),
+        (
+            "vertex",
+            "cluster.nodes={Trainer: {accelerator: NVIDIA_T4}}",
+            "Did you mean 'NVIDIA_L4' or 'NVIDIA_TESLA_T4'",
+        ),
         ("kubeflow", "cluster.nodes={Trainer: {accelerator: NVIDIA_TESLA_T4}}", "such as nvidia.com/gpu"),
         ("kubeflow", "cluster.nodes={Trainer: {retry: 1}}", "Did you mean 'retries'"),
     ],
