@@ -94,7 +94,7 @@ def use_vertex_at(port, monkeypatch):
     monkeypatch.setattr(vertex, "_make_client", lambda region: aiplatform_v1.PipelineServiceClient(transport=transport))
 
 
-def test_vertex_gets_the_job_with_parameters_labels_account_and_network(fake_vertex, capsys):
+def test_vertex_gets_the_job_with_parameters_labels_account_and_network(fake_vertex, capfd):
     settings = ["cluster.service_account=runner@shop.iam.gserviceaccount.com", "cluster.labels={team: ads}"]
     settings += ["cluster.network=projects/1/global/networks/main", "cluster.nodes.DimSearch.accelerator=NVIDIA_L4"]
     options = [option for setting in settings for option in ("--set", setting)]
@@ -116,13 +116,13 @@ def test_vertex_gets_the_job_with_parameters_labels_account_and_network(fake_ver
     assert container["image"] == IMAGE
     assert container["resources"]["accelerator"]["type"] == "NVIDIA_L4"
     page = f"https://console.cloud.google.com/vertex-ai/locations/europe-west4/pipelines/runs/{request.pipeline_job_id}"
-    assert page in capsys.readouterr().out
+    assert page in capfd.readouterr().out
 
 
-def test_a_dry_run_shows_the_request_and_sends_nothing(fake_vertex, capsys):
+def test_a_dry_run_shows_the_request_and_sends_nothing(fake_vertex, capfd):
     assert submit(*VERTEX, "--parameter", "budget=64MB", "--dry-run") == 0
 
-    shown = json.loads(capsys.readouterr().out)
+    shown = json.loads(capfd.readouterr().out)
     assert fake_vertex.requests == []
     assert submit(*VERTEX, "--parameter", "budget=64MB") == 0
     sent = vertex.describe(fake_vertex.requests[0])
@@ -132,10 +132,10 @@ def test_a_dry_run_shows_the_request_and_sends_nothing(fake_vertex, capsys):
     assert shown["pipelineJob"]["runtimeConfig"]["parameterValues"]["budget"] == '"64MB"'
 
 
-def test_without_credentials_vertex_tells_how_to_get_them(capsys):
+def test_without_credentials_vertex_tells_how_to_get_them(capfd):
     assert submit(*VERTEX) == 2
 
-    assert "gcloud auth application-default login" in capsys.readouterr().err
+    assert "gcloud auth application-default login" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -145,18 +145,18 @@ def test_without_credentials_vertex_tells_how_to_get_them(capsys):
         (grpc.StatusCode.INVALID_ARGUMENT, "Vertex AI refused the job: no"),
     ],
 )
-def test_a_refusal_of_vertex_is_told_in_its_words(fake_vertex, code, message, capsys):
+def test_a_refusal_of_vertex_is_told_in_its_words(fake_vertex, code, message, capfd):
     fake_vertex.refusal = (code, "no.")
 
     assert submit(*VERTEX) == 2
-    assert message in capsys.readouterr().err
+    assert message in capfd.readouterr().err
 
 
-def test_a_vertex_that_cannot_be_reached_is_told(free_port, monkeypatch, capsys):
+def test_a_vertex_that_cannot_be_reached_is_told(free_port, monkeypatch, capfd):
     use_vertex_at(free_port, monkeypatch)
 
     assert submit(*VERTEX) == 2
-    assert "Vertex AI cannot be reached at europe-west4-aiplatform.googleapis.com" in capsys.readouterr().err
+    assert "Vertex AI cannot be reached at europe-west4-aiplatform.googleapis.com" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def test_a_vertex_that_cannot_be_reached_is_told(free_port, monkeypatch, capsys)
         (["--parameter", "budget=20%"], "parameter_budget must be a share"),
     ],
 )
-def test_what_can_only_fail_is_not_sent(options, message, capsys):
+def test_what_can_only_fail_is_not_sent(options, message, capfd):
     assert submit(*VERTEX, "--dry-run", *options) == 2
 
-    assert message in capsys.readouterr().err
+    assert message in capfd.readouterr().err
 
 
 class FakeKubeflow(http.server.BaseHTTPRequestHandler):
@@ -223,14 +223,14 @@ def kubeflow_options(port) -> list[str]:
     return [*COMMON, "--runner", "kubeflow", "--set", f"cluster.host=http://127.0.0.1:{port}"]
 
 
-def test_kubeflow_gets_the_run_that_a_dry_run_shows(fake_kubeflow, monkeypatch, tmp_path, capsys):
+def test_kubeflow_gets_the_run_that_a_dry_run_shows(fake_kubeflow, monkeypatch, tmp_path, capfd):
     (tmp_path / "token").write_text("secret")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
     options = kubeflow_options(fake_kubeflow.server_port)
     options += ["--set", "cluster.service_account=runner", "--set", "cluster.nodes.Trainer.node_selector={pool: gpu}"]
 
     assert submit(*options, "--parameter", "budget=0.1", "--dry-run") == 0
-    shown = json.loads(capsys.readouterr().out)
+    shown = json.loads(capfd.readouterr().out)
     assert fake_kubeflow.posted == []
     assert submit(*options, "--parameter", "budget=0.1") == 0
 
@@ -246,18 +246,18 @@ def test_kubeflow_gets_the_run_that_a_dry_run_shows(fake_kubeflow, monkeypatch, 
     parameters = {"budget": "0.1", "data": "gs://bucket/data", "root": "gs://bucket/root"}
     assert run["runtime_config"] == {"parameters": parameters, "pipeline_root": "gs://bucket/root/artifacts"}
     assert "Trainer_executor" in json.dumps(run["pipeline_spec"]["platform_spec"])
-    assert f"http://127.0.0.1:{fake_kubeflow.server_port}/#/runs/details/r1" in capsys.readouterr().out
+    assert f"http://127.0.0.1:{fake_kubeflow.server_port}/#/runs/details/r1" in capfd.readouterr().out
 
 
-def test_a_refusal_of_kubeflow_is_told_in_its_words(fake_kubeflow, capsys):
+def test_a_refusal_of_kubeflow_is_told_in_its_words(fake_kubeflow, capfd):
     fake_kubeflow.refusal = 403
 
     assert submit(*kubeflow_options(fake_kubeflow.server_port)) == 2
-    assert "refused permission (403): not yours" in capsys.readouterr().err
+    assert "refused permission (403): not yours" in capfd.readouterr().err
 
 
-def test_a_kubeflow_that_cannot_be_reached_is_told(free_port, capsys):
+def test_a_kubeflow_that_cannot_be_reached_is_told(free_port, capfd):
     assert submit(*kubeflow_options(free_port)) == 2
-    error = capsys.readouterr().err
+    error = capfd.readouterr().err
     assert f"Kubeflow Pipelines cannot be reached at http://127.0.0.1:{free_port}" in error
     assert "kubectl port-forward" in error
