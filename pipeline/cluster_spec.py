@@ -40,7 +40,7 @@ def complete_spec(spec: dict[str, Any], config: ClusterConfig, runner: str, defa
     tasks = spec["root"]["dag"]["tasks"]
     executors = spec["deploymentSpec"]["executors"]
     labels = {name: spec["components"][task["componentRef"]["name"]]["executorLabel"] for name, task in tasks.items()}
-    nodes = [name for name in tasks if "container" in executors[labels[name]]]
+    nodes = [name for name in sorted(tasks) if "container" in executors[labels[name]]]
     for name in config.nodes:
         if name not in nodes:
             raise UserError(

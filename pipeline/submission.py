@@ -44,7 +44,7 @@ def describe_submission(config: PipelineConfig, compiled: CompiledPipeline) -> d
 def check_submission(config: PipelineConfig, compiled: CompiledPipeline) -> None:
     """Raises UserError for what the cluster could only fail on: nodes without image, paths that it cannot reach."""
     executors = compiled.job["pipelineSpec"]["deploymentSpec"]["executors"]
-    nodes = [name.removesuffix("_executor") for name, executor in executors.items() if "container" in executor]
+    nodes = [name.removesuffix("_executor") for name, executor in sorted(executors.items()) if "container" in executor]
     missing = [name for name in nodes if not (config.cluster.node(name).image or config.cluster.image)]
     if missing:
         raise UserError(
