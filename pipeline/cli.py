@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     def add_config(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--config", required=True, metavar="C", help="adult, taxi, criteo, avazu, or a YAML file")
         sub.add_argument("--data", metavar="PATH", help="your data; overrides data.path of the configuration")
-        sub.add_argument("--root", metavar="DIR", help="where everything is written (default: runs/NAME)")
+        sub.add_argument(
+            "--root", metavar="DIR", help="where everything is written (default: runs/NAME; on a cluster cluster.root)"
+        )
         sub.add_argument(
             "--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE", help="overrides one setting"
         )

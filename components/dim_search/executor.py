@@ -39,7 +39,7 @@ class Executor(base_executor.BaseExecutor):
         graph = artifact_utils.get_single_instance(input_dict["transform_graph"])
         best = artifact_utils.get_single_instance(output_dict["best_hyperparameters"])
         report = artifact_utils.get_single_instance(output_dict["search_report"])
-        method, budget = exec_properties["method"], _read_budget(exec_properties["parameter_budget"])
+        method, budget = exec_properties["method"], read_budget(exec_properties["parameter_budget"])
         config = METHODS[method].config.from_json(exec_properties["method_config"])
         label, seed = exec_properties["label"], exec_properties["seed"]
 
@@ -109,7 +109,7 @@ def _checkpoint_directory(exec_properties: dict[str, Any], examples_uri: str) ->
     return os.path.join(exec_properties["root"], "checkpoints", digest)
 
 
-def _read_budget(text: str) -> Budget | None:
+def read_budget(text: str) -> Budget | None:
     """The budget that JSON `text` stands for; 64MB may be without quotes, as people write it who start a run by hand."""
     try:
         return json.loads(text)

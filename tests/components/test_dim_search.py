@@ -7,7 +7,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import channel_utils, standard_artifacts
 
 from components import DimSearch, SearchReport
-from components.dim_search.executor import Executor
+from components.dim_search.executor import Executor, read_budget
 from keras_dimgrow import METHODS, DimGrowConfig, DimGrowPaperConfig, EmbeddingPlan, ModelConfig
 from keras_dimgrow.methods import dimgrow
 from keras_dimgrow.methods.autodim import AutoDimConfig
@@ -200,6 +200,13 @@ def test_a_search_killed_in_its_race_races_again_and_finds_the_same_plan(
     assert read_json(best / "plan.json") == read_json(outputs[0] / "plan.json")
     assert read_lines(report / "race.jsonl") == read_lines(outputs[1] / "race.jsonl")
     assert [r["step"] for r in read_lines(report / "trajectory.jsonl")] == list(range(10, 121, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0.1", 0.1), ("2000000", 2000000), ('"64MB"', "64MB"), ("64MB", "64MB"), ("null", None)]
+)
+def test_a_budget_given_at_the_start_of_a_run_needs_no_quotes(text, expected):
+    assert read_budget(text) == expected
 
 
 def test_a_budget_that_holds_nothing_is_an_error_and_leaves_nothing(transform_output, tmp_path):
