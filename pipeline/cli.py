@@ -1,4 +1,4 @@
-"""The command line: python -m pipeline run | init | compile | doctor | planted."""
+"""The command line: python -m pipeline run | init | compile | submit | doctor | planted."""
 
 import argparse
 import datetime
@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     def add_config(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--config", required=True, metavar="C", help="adult, taxi, criteo, avazu, or a YAML file")
         sub.add_argument("--data", metavar="PATH", help="your data; overrides data.path of the configuration")
-        sub.add_argument("--root", metavar="DIR", help="where everything is written (default: runs/NAME)")
+        sub.add_argument(
+            "--root", metavar="DIR", help="where everything is written (default: runs/NAME; on a cluster cluster.root)"
+        )
         sub.add_argument(
             "--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE", help="overrides one setting"
         )
@@ -68,7 +70,24 @@ def _parser() -> argparse.ArgumentParser:
     compile_ = add("compile", _compile, "Compiles the pipeline for a cluster.")
     add_config(compile_)
     compile_.add_argument("--runner", required=True, choices=["vertex", "kubeflow"])
-    compile_.add_argument("--output", required=True, metavar="FILE", help="the compiled pipeline, JSON")
+    compile_.add_argument(
+        "--output", required=True, metavar="FILE", help="the compiled pipeline: .json or .yaml; for kubeflow .yaml"
+    )
+
+    submit = add("submit", _submit, "Compiles the pipeline and starts it on a cluster.")
+    add_config(submit)
+    submit.add_argument("--runner", required=True, choices=["vertex", "kubeflow"])
+    submit.add_argument(
+        "--parameter",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the run: data, budget or root, as --data, --set search.parameter_budget and --root",
+    )
+    submit.add_argument(
+        "--dry-run", action="store_true", help="print what would be sent, as JSON; no credentials needed"
+    )
 
     init = add("init", _init, "Looks at a CSV file and writes a configuration that runs.")
     init.add_argument("--csv", required=True, metavar="FILE", help="a CSV file with a header; may be .gz")
@@ -188,17 +207,16 @@ def _relative(path: str) -> str:
 
 
 def _compile(arguments) -> int:
-    from pipeline.console import QuietOutput
+    from pipeline.cluster_commands import compile_to_file
 
-    config, root = _configure(arguments)
-    with QuietOutput() as output:
-        from pipeline.dag import Locations
-        from pipeline.runners import compile_pipeline
+    compile_to_file(arguments)
+    return EXIT_OK
 
-        data = config.data.path or os.path.join(root, "data")
-        data_format = "csv" if config.data.reader in ("adult", "taxi", "csv") else "tfrecord"
-        compile_pipeline(config, Locations(data, data_format, root), arguments.runner, arguments.output)
-        output.console.print(f"{arguments.output}: compiled for {arguments.runner}")
+
+def _submit(arguments) -> int:
+    from pipeline.cluster_commands import submit_run
+
+    submit_run(arguments)
     return EXIT_OK
 
 

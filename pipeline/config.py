@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 
 from pipeline.beam_config import BeamConfig
+from pipeline.cluster_config import ClusterConfig
 from pipeline.config_values import Section, apply_override, did_you_mean, parse_yaml, set_key
 from pipeline.errors import UserError
 from pipeline.search_config import SearchConfig
@@ -145,7 +146,7 @@ class PipelineConfig(Section):
 
     Args:
         name: the pipeline's name: lower case letters, digits and hyphens, a letter first (what Vertex AI accepts).
-        data, features, split, search, evaluation, serving, beam: see their classes.
+        data, features, split, search, evaluation, serving, beam, cluster: see their classes.
         training: settings of keras_dimgrow's TrainingConfig, as a plain mapping; see `make_library_configs`.
         model: the same for ModelConfig.
         batch_size: rows per training step, in the search and in the trainings; null: as `keras_dimgrow.choose_batch_size` has
@@ -166,6 +167,7 @@ class PipelineConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
     beam: BeamConfig = dataclasses.field(default_factory=BeamConfig)
+    cluster: ClusterConfig = dataclasses.field(default_factory=ClusterConfig)
     compare_with_uniform: bool = True
     uniform_dimension: int = 16
     seed: int = 0

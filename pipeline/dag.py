@@ -1,6 +1,7 @@
 """create_pipeline: the nodes of the pipeline and how they hang together."""
 
 import dataclasses
+import json
 import os
 
 import tensorflow_model_analysis as tfma
@@ -10,6 +11,7 @@ from tfx import components as tfx_components
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import example_gen_pb2, trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
@@ -62,16 +64,6 @@ class Locations:
         """Root of the artifacts of all nodes."""
         return os.path.join(self.root, "artifacts")
 
-    @property
-    def serving_model(self) -> str:
-        """Where blessed models are pushed, one directory a version."""
-        return os.path.join(self.root, "serving_model")
-
-    @property
-    def checkpoints(self) -> str:
-        """Where interrupted searches are kept."""
-        return os.path.join(self.root, "checkpoints")
-
 
 def plan_node(config: PipelineConfig) -> str:
     """Id of the node whose plan is trained."""
@@ -83,6 +75,7 @@ def create_pipeline(
     locations: Locations,
     *,
     with_resolver: bool = True,
+    with_parameters: bool = False,
     infra_platform: str | None = None,
     **pipeline_options,
 ) -> Pipeline:
@@ -92,11 +85,18 @@ def create_pipeline(
         config: the configuration.
         locations: where it reads and writes.
         with_resolver: compare with the latest blessed model. False where the runner cannot resolve (open-source Kubeflow).
+        with_parameters: make data, budget and root parameters of the compiled pipeline, with the values given as defaults. The
+            runner on this machine has no parameters.
         infra_platform: where InfraValidator runs the model, docker or kubernetes; None: it is left out.
         pipeline_options: more arguments of `tfx.orchestration.pipeline.Pipeline`.
     """
     method_config, _, model_config = config.make_library_configs()
-    example_gen = _example_gen(config, locations)
+    budget, data, root = config.search.parameter_budget, locations.data, locations.root
+    if with_parameters:
+        # Not used where there are several budgets, search.trials.
+        budget = RuntimeParameter("budget", str, json.dumps(budget))
+        data, root = RuntimeParameter("data", str, data), RuntimeParameter("root", str, root)
+    example_gen = _example_gen(config, locations, data)
     statistics_gen = tfx_components.StatisticsGen(examples=example_gen.outputs["examples"])
     # Without shapes every column is sparse: a value may be missing at serving even if none was in training.
     schema_gen = tfx_components.SchemaGen(statistics=statistics_gen.outputs["statistics"], infer_feature_shape=False)
@@ -128,19 +128,19 @@ def create_pipeline(
             batch_size=config.batch_size,
             seed=config.seed,
             uniform_dimension=config.uniform_dimension,
-            checkpoint_directory=locations.checkpoints,
+            root=root,
             code_version=hash_modules(*_LIBRARY, "components.dim_search"),
         )
 
     search: DimSearch | PlanSelector
     nodes: list[BaseNode] = [example_gen, statistics_gen, schema_gen, validator, transform]
     if config.search.trials:
-        trials = [search_within(budget).with_id(f"DimSearch{i}") for i, budget in enumerate(config.search.trials, 1)]
+        trials = [search_within(trial).with_id(f"DimSearch{i}") for i, trial in enumerate(config.search.trials, 1)]
         version = hash_modules("components.plan_selector", "components.dim_search.executor")
         search = PlanSelector(trials, method_config.to_dict()["tolerance"], version)
         nodes += [*trials, search]
     else:
-        search = search_within(config.search.parameter_budget)
+        search = search_within(budget)
         nodes.append(search)
 
     trainer = _trainer(config, locations, transform, plan=search.outputs["best_hyperparameters"])
@@ -166,7 +166,7 @@ def create_pipeline(
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=infra_blessing,
         examples=example_gen.outputs["examples"],
-        base_directory=locations.serving_model,
+        root=root,
         keep_versions=config.serving.keep_versions,
         num_warmup_records=config.serving.warmup_records,
         code_version=hash_modules(*_PUSH),
@@ -179,7 +179,7 @@ def create_pipeline(
     return Pipeline(pipeline_name=config.name, pipeline_root=locations.artifacts, components=nodes, **pipeline_options)
 
 
-def _example_gen(config: PipelineConfig, locations: Locations):
+def _example_gen(config: PipelineConfig, locations: Locations, data: str | RuntimeParameter):
     splits = [
         example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=buckets)
         for name, buckets in config.split.to_dict().items()
@@ -188,8 +188,8 @@ def _example_gen(config: PipelineConfig, locations: Locations):
     files = example_gen_pb2.Input.Split(name="all", pattern=locations.data_pattern)
     configs = {"input_config": example_gen_pb2.Input(splits=[files]), "output_config": output}
     if locations.data_format == "csv":
-        return tfx_components.CsvExampleGen(input_base=locations.data, **configs)
-    return ImportExampleGen(input_base=locations.data, **configs, code_version=hash_modules("pipeline.example_gen"))
+        return tfx_components.CsvExampleGen(input_base=data, **configs)
+    return ImportExampleGen(input_base=data, **configs, code_version=hash_modules("pipeline.example_gen"))
 
 
 def _trainer(config: PipelineConfig, locations: Locations, transform, plan):

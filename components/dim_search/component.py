@@ -4,6 +4,7 @@ import json
 
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec, standard_artifacts
 
 from components.artifacts import SearchReport
@@ -26,7 +27,7 @@ class DimSearchSpec(component_spec.ComponentSpec):
         "batch_size": component_spec.ExecutionParameter(type=int, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
         "uniform_dimension": component_spec.ExecutionParameter(type=int),
-        "checkpoint_directory": component_spec.ExecutionParameter(type=str),
+        "root": component_spec.ExecutionParameter(type=str),
         "code_version": component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {  # noqa: RUF012
@@ -52,13 +53,14 @@ class DimSearch(base_component.BaseComponent):
         label: name of the 0/1 label among the transformed features.
         method: a name in `keras_dimgrow.METHODS`.
         parameter_budget: the most embedding parameters that the plan may have: a share of uniform 16 (float), a number (int)
-            or bytes of the float32 tables ("64MB"); None for no budget.
+            or bytes of the float32 tables ("64MB"); None for no budget. Or a RuntimeParameter: the same as JSON text.
         method_config: settings of the method, of the class `METHODS[method].config`; None for its defaults.
         model_config: the model around the embeddings.
         batch_size: rows per training step; None: as `choose_batch_size` has it for the rows of the split `train`.
         seed: seed of everything random.
         uniform_dimension: dimension of the uniform model that the report compares with.
-        checkpoint_directory: where an interrupted search is kept, to go on when the pipeline is run again; empty for none.
+        root: in its directory `checkpoints` an interrupted search is kept, to go on when the pipeline is run again; empty:
+            it is not. May be a RuntimeParameter.
         code_version: a hash of the code that the node runs, so that the cache sees changes of it.
 
     Raises:
@@ -74,28 +76,32 @@ class DimSearch(base_component.BaseComponent):
         transform_graph: types.BaseChannel,
         label: str,
         method: str = "dimgrow",
-        parameter_budget: Budget | None = None,
+        parameter_budget: Budget | RuntimeParameter | None = None,
         method_config: Config | None = None,
         model_config: ModelConfig | None = None,
         batch_size: int | None = None,
         seed: int = 0,
         uniform_dimension: int = 16,
-        checkpoint_directory: str = "",
+        root: str | RuntimeParameter = "",
         code_version: str = "",
     ):
-        _, method_config = choose_method(method, method_config, parameter_budget)
+        if not isinstance(parameter_budget, RuntimeParameter):
+            budget, parameter_budget = parameter_budget, json.dumps(parameter_budget)
+        else:
+            budget = json.loads(parameter_budget.default)
+        _, method_config = choose_method(method, method_config, budget)
         spec = DimSearchSpec(
             examples=examples,
             transform_graph=transform_graph,
             label=label,
             method=method,
-            parameter_budget=json.dumps(parameter_budget),
+            parameter_budget=parameter_budget,
             method_config=method_config.to_json(),
             model_config=(model_config or ModelConfig()).to_json(),
             batch_size=batch_size,
             seed=seed,
             uniform_dimension=uniform_dimension,
-            checkpoint_directory=checkpoint_directory,
+            root=root,
             code_version=code_version,
             best_hyperparameters=types.Channel(type=standard_artifacts.HyperParameters),
             search_report=types.Channel(type=SearchReport),

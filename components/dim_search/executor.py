@@ -17,7 +17,7 @@ from tfx.types import artifact_utils
 from components.dim_search.progress import progress_logger
 from components.transformed_data import fields_of, read_split
 from keras_dimgrow import METHODS, EmbeddingPlan, ModelConfig, SearchResult, search
-from keras_dimgrow.budget import parse_budget
+from keras_dimgrow.budget import Budget, parse_budget
 from keras_dimgrow.devices import scope_of, start_devices
 from keras_dimgrow.distributed import is_chief
 from keras_dimgrow.report import write_report
@@ -47,7 +47,7 @@ class Executor(base_executor.BaseExecutor):
         graph = artifact_utils.get_single_instance(input_dict["transform_graph"])
         best = artifact_utils.get_single_instance(output_dict["best_hyperparameters"])
         report = artifact_utils.get_single_instance(output_dict["search_report"])
-        method, budget = exec_properties["method"], json.loads(exec_properties["parameter_budget"])
+        method, budget = exec_properties["method"], read_budget(exec_properties["parameter_budget"])
         config = METHODS[method].config.from_json(exec_properties["method_config"])
         label, seed = exec_properties["label"], exec_properties["seed"]
 
@@ -126,11 +126,19 @@ class Executor(base_executor.BaseExecutor):
 
 def _checkpoint_directory(exec_properties: dict[str, Any], examples_uri: str) -> str | None:
     """A directory that only a search with the same data, settings and code shares."""
-    if not exec_properties["checkpoint_directory"]:
+    if not exec_properties["root"]:
         return None
     identity = json.dumps([examples_uri, exec_properties], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return os.path.join(exec_properties["checkpoint_directory"], digest)
+    return os.path.join(exec_properties["root"], "checkpoints", digest)
+
+
+def read_budget(text: str) -> Budget | None:
+    """The budget that JSON `text` stands for; 64MB may be without quotes, as people write it who start a run by hand."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # `parse_budget` rejects what is no budget
 
 
 def _write_records(directory: str, result: SearchResult) -> None:

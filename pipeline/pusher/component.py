@@ -2,6 +2,7 @@
 
 from tfx import types
 from tfx.dsl.components.base import base_component, executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import component_spec, standard_artifacts
 
 from pipeline.pusher import executor
@@ -11,7 +12,7 @@ class PusherSpec(component_spec.ComponentSpec):
     """The contract of Pusher; its parameters are described at the component."""
 
     PARAMETERS = {  # noqa: RUF012
-        "base_directory": component_spec.ExecutionParameter(type=str),
+        "root": component_spec.ExecutionParameter(type=str),
         "keep_versions": component_spec.ExecutionParameter(type=int),  # 0: all
         "num_warmup_records": component_spec.ExecutionParameter(type=int),
         "code_version": component_spec.ExecutionParameter(type=str),
@@ -42,7 +43,7 @@ class Pusher(base_component.BaseComponent):
         model_blessing: the Evaluator's.
         infra_blessing: the InfraValidator's; None where there is none.
         examples: raw examples with a split `eval`, for the warm-up records.
-        base_directory: where the versions go; may be remote.
+        root: the versions go into its directory `serving_model`; may be remote, and a RuntimeParameter.
         keep_versions: how many versions stay; None: all.
         num_warmup_records: requests to write; 0: none.
         code_version: a hash of the code that the node runs, so that the cache sees changes of it.
@@ -56,7 +57,7 @@ class Pusher(base_component.BaseComponent):
         model: types.BaseChannel,
         model_blessing: types.BaseChannel,
         examples: types.BaseChannel,
-        base_directory: str,
+        root: str | RuntimeParameter,
         infra_blessing: types.BaseChannel | None = None,
         keep_versions: int | None = None,
         num_warmup_records: int = 0,
@@ -67,7 +68,7 @@ class Pusher(base_component.BaseComponent):
             model_blessing=model_blessing,
             infra_blessing=infra_blessing,
             examples=examples,
-            base_directory=base_directory,
+            root=root,
             keep_versions=keep_versions or 0,
             num_warmup_records=num_warmup_records,
             code_version=code_version,

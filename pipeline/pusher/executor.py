@@ -26,7 +26,7 @@ class Executor(tfx_executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Publishes `model` to base_directory if it is blessed; marks `pushed_model` in either case."""
+        """Publishes `model` below `root` if it is blessed; marks `pushed_model` in either case."""
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         if not self.CheckBlessing(input_dict):
@@ -46,7 +46,7 @@ class Executor(tfx_executor.Executor):
 
         destination = publish_version(
             path_utils.serving_model_path(model.uri),
-            exec_properties["base_directory"],
+            os.path.join(exec_properties["root"], "serving_model"),
             keep=exec_properties["keep_versions"] or None,
             prepare=add_warmup if num_records else None,
         )

@@ -7,7 +7,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import channel_utils, standard_artifacts
 
 from components import DimSearch, SearchReport
-from components.dim_search.executor import Executor
+from components.dim_search.executor import Executor, read_budget
 from keras_dimgrow import METHODS, DimGrowConfig, DimGrowPaperConfig, EmbeddingPlan, ModelConfig
 from keras_dimgrow.methods import dimgrow
 from keras_dimgrow.methods.autodim import AutoDimConfig
@@ -29,7 +29,7 @@ def exec_properties(**changes):
         "batch_size": 64,
         "seed": 3,
         "uniform_dimension": 16,
-        "checkpoint_directory": "",
+        "root": "",
         "code_version": "test",
     }
     return values | changes
@@ -173,7 +173,7 @@ def test_progress_of_the_papers_search_counts_steps_and_says_how_long_they_take(
 
 
 def test_checkpoints_are_removed_when_the_search_is_done(transform_output, tmp_path):
-    run_executor(transform_output, tmp_path, checkpoint_directory=str(tmp_path / "checkpoints"))
+    run_executor(transform_output, tmp_path, root=str(tmp_path))
 
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -187,7 +187,7 @@ def test_a_search_killed_in_its_race_races_again_and_finds_the_same_plan(
     def kill(*arguments):
         raise KilledError
 
-    settings = {"checkpoint_directory": str(tmp_path / "checkpoints")}
+    settings = {"root": str(tmp_path)}
     with monkeypatch.context() as patch:
         patch.setattr(dimgrow, "race_plans", kill)
         with pytest.raises(KilledError):
@@ -200,6 +200,13 @@ def test_a_search_killed_in_its_race_races_again_and_finds_the_same_plan(
     assert read_json(best / "plan.json") == read_json(outputs[0] / "plan.json")
     assert read_lines(report / "race.jsonl") == read_lines(outputs[1] / "race.jsonl")
     assert [r["step"] for r in read_lines(report / "trajectory.jsonl")] == list(range(10, 121, 10))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0.1", 0.1), ("2000000", 2000000), ('"64MB"', "64MB"), ("64MB", "64MB"), ("null", None)]
+)
+def test_a_budget_given_at_the_start_of_a_run_needs_no_quotes(text, expected):
+    assert read_budget(text) == expected
 
 
 def test_a_budget_that_holds_nothing_is_an_error_and_leaves_nothing(transform_output, tmp_path):

@@ -12,7 +12,7 @@ from pipeline.console import QuietOutput, RunProgress
 from pipeline.errors import UserError
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["compile"], ["init"], ["doctor"], ["planted"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["compile"], ["submit"], ["init"], ["doctor"], ["planted"]])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as error:
         main([*command, "--help"])

@@ -129,5 +129,5 @@ def test_the_pusher_gets_what_the_configuration_says():
     assert "infra_blessing" not in nodes["Pusher"].inputs
     properties = nodes["Pusher"].exec_properties
     assert (properties["keep_versions"], properties["num_warmup_records"]) == (0, 7)
-    assert properties["base_directory"] == "root/serving_model"
+    assert properties["root"] == "root"
     assert properties["code_version"]

@@ -42,7 +42,7 @@ def push(saved_model, tmp_path):
         write_examples(tmp_path / "examples" / "Split-eval", rows)
         pushed = standard_artifacts.PushedModel()
         pushed.uri = str(tmp_path / "pushed")
-        properties = {"base_directory": str(tmp_path / "served"), "keep_versions": keep}
+        properties = {"root": str(tmp_path), "keep_versions": keep}
         properties["num_warmup_records"] = num_records
         Executor().Do({k: [v] for k, v in artifacts.items()}, {"pushed_model": [pushed]}, properties)
         return pushed
@@ -62,8 +62,8 @@ def write_examples(directory, values):
 def test_a_blessed_model_becomes_a_version_with_warm_up_records_of_real_rows(push, tmp_path):
     pushed = push()
 
-    (version,) = list_versions(tmp_path / "served")
-    directory = tmp_path / "served" / str(version)
+    (version,) = list_versions(tmp_path / "serving_model")
+    directory = tmp_path / "serving_model" / str(version)
     assert pushed.get_int_custom_property("pushed") == 1
     assert pushed.get_string_custom_property("pushed_destination") == str(directory)
     assert pushed.get_string_custom_property("pushed_version") == str(version)
@@ -79,7 +79,7 @@ def test_a_model_that_a_validator_refused_is_not_pushed(push, tmp_path, is_bless
     pushed = push(is_blessed, is_infra_blessed)
 
     assert pushed.get_int_custom_property("pushed") == 0
-    assert not (tmp_path / "served").exists()
+    assert not (tmp_path / "serving_model").exists()
 
 
 def test_a_model_that_ran_in_tf_serving_is_pushed(push):
@@ -88,11 +88,11 @@ def test_a_model_that_ran_in_tf_serving_is_pushed(push):
 
 def test_old_versions_are_removed_and_none_where_all_are_kept(push, saved_model, tmp_path):
     for version in (1, 2, 3):
-        publish_version(saved_model / "Format-Serving", tmp_path / "served", version=version)
+        publish_version(saved_model / "Format-Serving", tmp_path / "serving_model", version=version)
     push()
-    assert len(list_versions(tmp_path / "served")) == 4
+    assert len(list_versions(tmp_path / "serving_model")) == 4
     push(keep=2)
-    newest = list_versions(tmp_path / "served")
+    newest = list_versions(tmp_path / "serving_model")
     assert len(newest) == 2
     assert newest[0] > 3
 
@@ -101,8 +101,8 @@ def test_old_versions_are_removed_and_none_where_all_are_kept(push, saved_model,
 def test_without_records_or_rows_the_version_has_none(push, tmp_path, arguments):
     push(**arguments)
 
-    (version,) = list_versions(tmp_path / "served")
-    assert read_warmup(tmp_path / "served" / str(version)) == []
+    (version,) = list_versions(tmp_path / "serving_model")
+    assert read_warmup(tmp_path / "serving_model" / str(version)) == []
 
 
 def test_nothing_is_pushed_when_warm_up_fails(push, tmp_path, monkeypatch):
@@ -112,4 +112,4 @@ def test_nothing_is_pushed_when_warm_up_fails(push, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.pusher.executor.replay_warmup", fail)
     with pytest.raises(WarmupError, match="record 0 fails"):
         push()
-    assert list_versions(tmp_path / "served") == []
+    assert list_versions(tmp_path / "serving_model") == []
