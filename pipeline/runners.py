@@ -83,9 +83,9 @@ class CompiledPipeline:
 def compile_pipeline(config: PipelineConfig, locations: Locations, runner: str) -> CompiledPipeline:
     """The pipeline as Vertex AI ("vertex") or Kubeflow Pipelines v2 ("kubeflow") runs it.
 
-    It has the parameters data, root and, without search.trials, budget; what the Trainer reads of the raw data, the rows that travel with the model,
-    comes from the directory given here whatever they say. Open-source Kubeflow cannot resolve earlier models: there the
-    blessing has no baseline. Neither takes an InfraValidator, which v2 graphs do not support, whatever
+    It has the parameters data, root and, without search.trials, budget; what the Trainer reads of the raw data, the rows that
+    travel with the model, comes from the directory given here whatever they say. Open-source Kubeflow cannot resolve earlier
+    models: there the blessing has no baseline. Neither takes an InfraValidator, which v2 graphs do not support, whatever
     serving.infra_validation says.
 
     Raises:

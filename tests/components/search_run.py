@@ -41,7 +41,7 @@ def main(directory: str, output: str) -> dict:
             "batch_size": 64,
             "seed": 1,
             "uniform_dimension": 16,
-            "checkpoint_directory": os.path.join(directory, "checkpoints"),
+            "root": directory,
             "code_version": "",
         },
     )
