@@ -53,7 +53,7 @@ class Ledger:
     num_rows: int = 0
 
     @classmethod
-    def at_start(cls, tables: Sequence[Field], dims: Sequence[int], num_rows: int = 0) -> "Ledger":
+    def at_start(cls, tables: Sequence[Field], dims: Sequence[int] | np.ndarray, num_rows: int = 0) -> "Ledger":
         """The ledger before the first look, of tables with these dimensions."""
         none = [np.zeros(0) for _ in tables]
         return cls(tables, none, list(none), np.zeros(len(tables), int), np.minimum(dims, 1), num_rows)

@@ -32,12 +32,12 @@ def test_each_budget_is_searched_by_a_node_of_its_own_and_the_chosen_plan_is_tra
     assert nodes["Trainer"].inputs["hyperparameters"].producer_component_id == plan_node(config) == "PlanSelector"
 
 
-def test_the_graph_with_trials_compiles_for_vertex(locations, tmp_path):
-    path = tmp_path / "pipeline.json"
+def test_the_graph_with_trials_compiles_for_vertex_and_has_no_budget_as_a_parameter(locations):
+    compiled = compile_pipeline(config_with(TRIALS), locations, "vertex")
 
-    compile_pipeline(config_with(TRIALS), locations, "vertex", str(path))
-
-    tasks = json.loads(path.read_text())["pipelineSpec"]["root"]["dag"]["tasks"]
+    root = compiled.job["pipelineSpec"]["root"]
+    tasks = root["dag"]["tasks"]
+    assert sorted(compiled.parameters) == sorted(root["inputDefinitions"]["parameters"]) == ["data", "root"]
     assert sorted(tasks["PlanSelector"]["dependentTasks"]) == ["DimSearch1", "DimSearch2", "DimSearch3"]
 
 
