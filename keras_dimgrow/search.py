@@ -157,11 +157,13 @@ def retrain(
         config: a TrainingConfig.
         model_config: the backbone and its sizes.
         seed: seed of everything random.
-        transfer_from: the search model whose state is fine-tuned: its surviving columns, adapter and backbone are where
-            training starts (`transfer_model`); `model_config` and `seed` are then those of the search. None: from scratch.
+        transfer_from: the model of a search, or of an earlier `retrain`, whose state is fine-tuned: its columns, adapter and
+            backbone are where training starts (`transfer_model`, which also changes dimensions to those of `plan`);
+            `model_config` and `seed` are then those of that model. Where values have been added since, call `grow_vocabulary`
+            first. None: from scratch.
 
     Raises:
-        ValueError: if `transfer_from` is no model of a search, or `plan` is not that model's.
+        ValueError: if `transfer_from` is no such model, or `plan` does not fit it (`transfer_layer`).
 
     Example:
         >>> plan = EmbeddingPlan.uniform([Field(name="user", vocabulary_size=8)], 2)
@@ -178,15 +180,10 @@ def retrain(
     else:
         if not isinstance(transfer_from, RankingModel):
             raise ValueError(
-                f"retrain: transfer_from must be the model of a SearchResult; received a {type(transfer_from).__name__}. "
-                "Fine-tune a model of your own with transfer_model(model), compile and fit."
+                "retrain: transfer_from must be the model of a SearchResult or a TrainingResult; received a "
+                f"{type(transfer_from).__name__}. Fine-tune a model of your own with transfer_model(model), compile and fit."
             )
-        model = transfer_model(transfer_from)
-        if model.embedding.plan != plan:
-            raise ValueError(
-                f"retrain: the model in transfer_from has the plan {model.embedding.plan.dimensions}; received the plan "
-                f"{plan.dimensions}. Fine-tune with the plan and the model of one SearchResult, or train from scratch."
-            )
+        model = transfer_model(transfer_from, plan)
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy")
     # What `fit` calls an epoch is the time between two checks.
     num_steps = steps_per_pass(train_data)

@@ -48,6 +48,7 @@ NAMES = [
     "choose_batch_size",
     "compare_storage",
     "evaluate",
+    "grow_vocabulary",
     "growable",
     "retrain",
     "search",
