@@ -60,6 +60,7 @@ def search(
     seed: int = 0,
     checkpoint_directory: str | None = None,
     on_check: Callable[[dict[str, Any]], None] | None = None,
+    start: EmbeddingPlan | None = None,
 ) -> SearchResult:
     """Searches the dimension of every field.
 
@@ -78,10 +79,13 @@ def search(
         checkpoint_directory: where the search saves itself, and goes on from if it was interrupted (same arguments).
             None: no checkpoints.
         on_check: called with each record of the trajectory.
+        start: the plan of an earlier search, on other rows: where this one starts, and a contestant of its race.
+            Vocabularies may have grown, fields may have come and gone. Only where `METHODS[method].takes_start`. None: from
+            small dimensions.
 
     Raises:
-        ValueError: for an unknown method, a config of another method, a budget that is none or that the method cannot keep, or
-            a search that removed every field.
+        ValueError: for an unknown method, a config of another method, a budget that is none or that the method cannot keep, a
+            start for a method that takes none, or a search that removed every field.
 
     Example:
         >>> fields = [Field(name="user", vocabulary_size=8, min_dim=1), Field(name="hour", vocabulary_size=24)]
@@ -91,6 +95,11 @@ def search(
         {'user': 8, 'hour': 8}
     """
     chosen, config = choose_method(method, config, parameter_budget)
+    if start is not None and not chosen.takes_start:
+        able = ", ".join(name for name, each in METHODS.items() if each.takes_start)
+        raise ValueError(
+            f"search(method={method!r}) cannot start from a plan. Leave start out, or use one that can: {able}."
+        )
     problem = SearchProblem(
         fields=tuple(fields),
         train_data=train_data,
@@ -100,6 +109,7 @@ def search(
         seed=seed,
         checkpoint_directory=checkpoint_directory,
         on_check=on_check,
+        start=start,
     )
     return chosen.run(problem, config)
 

@@ -17,7 +17,7 @@ from keras_dimgrow.methods.problem import Method, SearchProblem, SearchResult
 
 METHODS: dict[str, Method] = {
     "autodim": Method(autodim.AutoDimConfig, autodim.run, takes_budget=False),
-    "dimgrow": Method(dimgrow.DimGrowConfig, dimgrow.run),
+    "dimgrow": Method(dimgrow.DimGrowConfig, dimgrow.run, takes_start=True),
     "dimgrow_paper": Method(dimgrow_paper.DimGrowPaperConfig, dimgrow_paper.run),
     "dimreg": Method(dimreg.DimRegConfig, dimreg.run),
     "log_vocabulary": Method(log_vocabulary.LogVocabularyConfig, log_vocabulary.run),

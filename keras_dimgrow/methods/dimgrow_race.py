@@ -42,13 +42,14 @@ def race_plans(
 ) -> Outcome:
     """Races `found`: within a budget against other plans of that budget, else against smaller ones and uniform 16."""
     steps = [max(MIN_ROUND_STEPS, round(part * num_steps)) for part in ROUNDS]
+    start = _start_plan(problem)
     max_table_bytes = None
     if problem.max_parameters is None:
-        plans = {"found": found} | _smaller_plans(problem, ledger, found)
+        plans = {"found": found} | start | _smaller_plans(problem, ledger, found)
         plans["uniform"] = EmbeddingPlan.uniform(problem.fields, UNIFORM_DIMENSION)
         steps = [sum(steps)]  # all to the end: the smallest good one is asked for, not the best
     else:
-        plans = {"found": found} | plans_within(problem, ledger, found, problem.max_parameters)
+        plans = {"found": found} | start | plans_within(problem, ledger, found, problem.max_parameters)
         max_table_bytes = int(config.kappa * problem.max_parameters) * BYTES_PER_TRAINED_PARAMETER
     raced = race(
         plans,
@@ -70,6 +71,19 @@ def race_plans(
     gain = next(record["gain"] for record in reversed(raced.records) if record["name"] == raced.winner)
     note = f"The race replaced what the search had found by {raced.winner!r}: {gain:.5f} nats less held-out loss."
     return Outcome(raced.plan, note, raced.records)
+
+
+def _start_plan(problem: SearchProblem) -> dict[str, EmbeddingPlan]:
+    """The plan that the search started from, if there is one that still fits: what it found must do better."""
+    if problem.start is None:
+        return {}
+    earlier = problem.start.dimensions
+    dims = [min(max(earlier.get(table.name, 1), table.min_dim), table.max_dim) for table in problem.tables]
+    if not any(dims):
+        return {}
+    plan = problem.plan(dims)
+    fits = problem.max_parameters is None or plan.parameters <= problem.max_parameters
+    return {"start": plan} if fits else {}
 
 
 def plans_within(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan, budget: int) -> dict[str, EmbeddingPlan]:
