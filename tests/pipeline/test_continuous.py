@@ -109,7 +109,9 @@ def test_a_value_that_disappeared_keeps_its_vector_through_training(models, voca
 
 
 def test_the_tables_have_a_row_for_each_value_and_the_second_plan_counts_them(runs, models, vocabularies):
-    plans = [EmbeddingPlan.load(str(path / "plan.json")) for path in artifacts(runs[0], "DimSearch/best_hyperparameters")]
+    plans = [
+        EmbeddingPlan.load(str(path / "plan.json")) for path in artifacts(runs[0], "DimSearch/best_hyperparameters")
+    ]
 
     for plan, model, values in zip(plans, models, vocabularies, strict=True):
         sizes = {field.name: field.vocabulary_size for field in plan.fields}
