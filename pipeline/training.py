@@ -51,7 +51,7 @@ def run_fn(fn_args) -> None:
     vocabularies = {
         column: tft_output.vocabulary_file_by_name(name) for column, name in custom["vocabulary_files"].items()
     }
-    base_model, num_new_values = None, {}
+    base_model, num_new_values = None, dict[str, int]()
     if fn_args.base_model:
         directory = directory_of(fn_args.base_model)
         base_model, num_new_values = load_grown_model(directory, custom["model"], vocabularies)

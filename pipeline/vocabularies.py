@@ -72,6 +72,7 @@ def _write(counts: Iterable[tuple[bytes, int]], earlier: str, path: str) -> np.n
         # Like tft.vocabulary: what would not be one line can have no id.
         if value not in known and value and b"\n" not in value and b"\r" not in value:
             lines.append(value)
+    tf.io.gfile.makedirs(os.path.dirname(path))  # the analysis only names it
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(b"".join(line + b"\n" for line in lines))
     return np.array(path)

@@ -111,7 +111,7 @@ def test_a_warm_start_gives_nodes_the_last_blessed_model(tmp_path, warm_start, n
     warm = {
         name
         for name, task in spec["root"]["dag"]["tasks"].items()
-        if "base_model" in task["inputs"].get("artifacts", {})
+        if "base_model" in task.get("inputs", {}).get("artifacts", {})
     }
     assert warm == nodes
     assert "pipeline.transform.executor.Executor" in json.dumps(spec)
@@ -131,6 +131,10 @@ def test_only_the_plans_model_can_be_blessed(compiled):
     """Else the uniform model beside it would be the last blessed one, which the next run compares and goes on with."""
     tasks = compiled["vertex"]["pipelineSpec"]["root"]["dag"]["tasks"]
 
-    configs = {name: json.dumps(tasks[name]["inputs"]["parameters"]) for name in ("Evaluator", "UniformEvaluator")}
-    assert "threshold" in configs["Evaluator"].replace("num_thresholds", "")
-    assert "threshold" not in configs["UniformEvaluator"].replace("num_thresholds", "")
+    configs = {
+        name: json.dumps(tasks[name]["inputs"]["parameters"]["eval_config"])
+        for name in ("Evaluator", "UniformEvaluator")
+    }
+    assert "lower_bound" in configs["Evaluator"]
+    assert "lower_bound" not in configs["UniformEvaluator"]
+    assert "AUC" in configs["UniformEvaluator"]
