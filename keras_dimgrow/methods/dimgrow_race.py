@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.config import Config
 from keras_dimgrow.ledger import ERROR_WEIGHT, PROOF, Ledger
@@ -97,12 +99,14 @@ def plans_within(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan, b
         ledger.proven_dims(budget, PROOF).tolist(),
         num_expensive=2,
     )
-    plans = {f"neighbour {number}": problem.plan(ledger.filled(other, budget)) for number, other in enumerate(near, 1)}
-    plans["lenient"] = problem.plan(ledger.plan_dims(budget, ERROR_WEIGHT))
+    dims = {f"neighbour {number}": ledger.filled(other, budget) for number, other in enumerate(near, 1)}
+    dims["lenient"] = ledger.plan_dims(budget, ERROR_WEIGHT)
     # Where many passes are made, spare dimensions overfit.
     halfway = round((ledger.sizes @ ledger.proven_dims(budget, PROOF) * budget) ** 0.5)
-    plans["half filled"] = problem.plan(ledger.filled(ledger.proven_dims(budget, PROOF), halfway))
-    plans["unfilled"] = problem.plan(ledger.proven_dims(budget))
+    dims["half filled"] = ledger.filled(ledger.proven_dims(budget, PROOF), halfway)
+    dims["unfilled"] = ledger.proven_dims(budget)
+    # With few fields, a neighbour may have none left.
+    plans = {name: problem.plan(each) for name, each in dims.items() if np.any(each)}
     for name, (run, rule_config) in RULES.items():
         try:
             plans[name] = run(dataclasses.replace(problem, max_parameters=budget), rule_config).plan

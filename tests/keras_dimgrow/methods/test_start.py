@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from keras_dimgrow import METHODS, EmbeddingPlan, Field, search
-from keras_dimgrow.methods import SearchProblem
+from keras_dimgrow.ledger import Ledger
+from keras_dimgrow.methods import SearchProblem, dimgrow_race
 from keras_dimgrow.methods.dimgrow import start_dims
 
 FIELDS = (
@@ -56,3 +57,15 @@ def test_methods_that_cannot_start_from_a_plan_say_so(method):
 
     with pytest.raises(ValueError, match=rf"method='{method}'\) cannot start from a plan.*that can: dimgrow\."):
         search(FIELDS, NOTHING, method=method, start=plan)
+
+
+def test_a_race_leaves_out_neighbours_that_have_no_dimension_left(monkeypatch):
+    fields = FIELDS[:2]
+    problem = SearchProblem(fields=fields, train_data=NOTHING)
+    monkeypatch.setattr(dimgrow_race, "neighbours", lambda *args, **options: [[0, 0], [1, 0]])
+
+    plans = dimgrow_race.plans_within(problem, Ledger.at_start(fields, [1, 1]), problem.plan([1, 1]), 300)
+
+    assert "neighbour 1" not in plans
+    assert plans["neighbour 2"].dimensions["item"] == 0
+    assert plans["uniform"].dimensions == {"user": 2, "item": 2}
