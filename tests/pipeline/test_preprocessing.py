@@ -147,42 +147,30 @@ DRIFTED = [
 @pytest.fixture(scope="module")
 def continued(transformed, tmp_path_factory):
     files = vocabulary_files(FEATURES)
-    earlier = {name: transformed[0].vocabulary_file_by_name(files[name]) for name in files}
-    return [analyze(tmp_path_factory.mktemp("continued"), DRIFTED, earlier) for _ in range(2)]
+    earlier = {name: transformed[0].vocabulary_file_by_name(files[name]) for name in files if name != "code"}
+    return analyze(tmp_path_factory.mktemp("continued"), DRIFTED, earlier)
 
 
 def test_values_of_an_earlier_run_keep_their_ids_and_new_ones_are_appended(transformed, continued):
-    before, now = (output.vocabulary_by_name("000_city") for output in (transformed[0], continued[0]))
+    before, now = (output.vocabulary_by_name("000_city") for output in (transformed[0], continued))
 
     # Rome has disappeared and keeps its id; new values follow by frequency; rare ones and those of two lines have no id.
     assert now == [*before, b"Bern", b"Lima"]
     assert b"Rome" in before
-    assert apply(continued[0], ROWS[:4])["city"] == transformed[1]["city"][:4]
-    assert apply(continued[0], DRIFTED)["city"] == [4, 4, 3, 3, 3, *transformed[1]["city"][2:4], 5, 5, 5]
+    assert apply(continued, ROWS[:4])["city"] == transformed[1]["city"][:4]
+    assert apply(continued, DRIFTED)["city"] == [4, 4, 3, 3, 3, *transformed[1]["city"][2:4], 5, 5, 5]
 
 
 def test_the_schema_knows_the_size_of_a_vocabulary_that_was_continued(continued):
-    assert size_of(continued[0], "city") == 6  # missing, four cities, unknown
-    assert size_of(continued[0], "code") == 5
-    assert apply(continued[0], [{"city": ["Atlantis"]}, {"city": [""]}])["city"] == [5, 0]
+    assert size_of(continued, "city") == 6  # missing, four cities, unknown
+    assert apply(continued, [{"city": ["Atlantis"]}, {"city": [""]}])["city"] == [5, 0]
 
 
 def test_buckets_of_counts_keep_their_ids_and_new_ones_are_appended(transformed, continued):
-    before, now = (output.vocabulary_by_name("002_clicks") for output in (transformed[0], continued[0]))
+    before, now = (output.vocabulary_by_name("002_clicks") for output in (transformed[0], continued))
 
     assert now == [*before, b"72"]  # ln(5000)^2 = 72.5
 
 
-def test_the_same_rows_give_the_same_vocabulary_again(continued):
-    first, second = ({name: output.vocabulary_by_name(name) for name in NAMES} for output in continued)
-
-    assert first == second
-
-
-def test_a_column_without_an_earlier_vocabulary_gets_one_of_its_own(transformed, tmp_path):
-    earlier = {"code": transformed[0].vocabulary_file_by_name("001_code")}
-
-    output = analyze(tmp_path, DRIFTED, earlier)
-
-    assert output.vocabulary_by_name("000_city") == [MISSING.encode(), b"Bern", b"Oslo", b"Lima"]
-    assert output.vocabulary_by_name("001_code") == [*transformed[0].vocabulary_by_name("001_code"), b"9"]
+def test_a_column_without_an_earlier_vocabulary_gets_one_of_its_own(continued):
+    assert continued.vocabulary_by_name("001_code") == [MISSING.encode(), b"7", b"9"]
