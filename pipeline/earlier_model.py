@@ -3,22 +3,20 @@
 Format-Serving/       the SavedModel, which is all that is served; its assets.extra/plan.json is the plan
 continuation/
     model.keras       the Keras model as it was trained, before its tables were stored in fewer bytes
-    settings.json     what its backbone was built with: section `model` of the configuration
+    settings.json     what its backbone was built with, a ModelConfig
     vocabularies/     a text file for each column, named by it (percent-encoded)
 """
 
-import json
 import os
 import tempfile
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_dimgrow import grow_vocabulary
+from keras_dimgrow import ModelConfig, grow_vocabulary
 from pipeline.vocabularies import read_vocabulary
 
 DIRECTORY = "continuation"
@@ -30,7 +28,7 @@ def directory_of(serving_model_dir: str) -> str:
 
 
 def write_continuation(
-    directory: str, model: keras.Model, settings: Mapping[str, Any], vocabularies: Mapping[str, str]
+    directory: str, model: keras.Model, settings: ModelConfig, vocabularies: Mapping[str, str]
 ) -> None:
     """Writes a model for a later run.
 
@@ -45,7 +43,7 @@ def write_continuation(
     for column, path in vocabularies.items():
         tf.io.gfile.copy(path, os.path.join(target, urllib.parse.quote(column, safe=" ")), overwrite=True)
     with tf.io.gfile.GFile(os.path.join(directory, "settings.json"), "w") as file:
-        file.write(json.dumps(settings, sort_keys=True))
+        file.write(settings.to_json())
     model.save(os.path.join(directory, "model.keras"))
 
 
@@ -65,7 +63,7 @@ def vocabularies_of(directory: str) -> dict[str, str]:
 
 
 def load_grown_model(
-    directory: str, settings: Mapping[str, Any], vocabularies: Mapping[str, str]
+    directory: str, settings: ModelConfig, vocabularies: Mapping[str, str]
 ) -> tuple[keras.Model, dict[str, int]]:
     """The model in `directory` with the ids of larger vocabularies, and how many values are new, by field.
 
@@ -79,11 +77,11 @@ def load_grown_model(
         ValueError: if the settings differ, or a vocabulary does not go on from the earlier one.
     """
     with tf.io.gfile.GFile(os.path.join(directory, "settings.json")) as file:
-        earlier_settings = json.loads(file.read())
-    if earlier_settings != json.loads(json.dumps(settings)):
+        earlier_settings = ModelConfig.from_json(file.read())
+    if earlier_settings != settings:
         raise ValueError(
-            f"warm_start: weights goes on with the model in {directory}, built with model={earlier_settings}; received "
-            f"model={dict(settings)}. Set the section model back, or train a new model: warm_start: plan."
+            f"warm_start: weights goes on with the model in {directory}, built with {earlier_settings}; received {settings}. "
+            "Set the section model back, or train a new model: warm_start: plan."
         )
     with tempfile.TemporaryDirectory() as local:
         path = os.path.join(local, "model.keras")  # Keras reads weights from local files only

@@ -51,17 +51,18 @@ def run_fn(fn_args) -> None:
     vocabularies = {
         column: tft_output.vocabulary_file_by_name(name) for column, name in custom["vocabulary_files"].items()
     }
+    model_config = ModelConfig.from_dict(custom["model"])
     base_model, num_new_values = None, dict[str, int]()
     if fn_args.base_model:
         directory = directory_of(fn_args.base_model)
-        base_model, num_new_values = load_grown_model(directory, custom["model"], vocabularies)
+        base_model, num_new_values = load_grown_model(directory, model_config, vocabularies)
         _LOG.info("training starts from the weights in %s; new values: %s", directory, num_new_values)
     result = retrain(
         plan,
         train_data,
         eval_data,
         config=TrainingConfig.from_dict(custom["training"]),
-        model_config=ModelConfig.from_dict(custom["model"]),
+        model_config=model_config,
         seed=seed,
         transfer_from=base_model,
     )
@@ -99,7 +100,7 @@ def run_fn(fn_args) -> None:
         extra_assets={"plan.json": json.dumps(plan.to_dict(), indent=2, sort_keys=True), "model_card.md": card},
         reference=reference,
     )
-    write_continuation(directory_of(fn_args.serving_model_dir), result.model, custom["model"], vocabularies)
+    write_continuation(directory_of(fn_args.serving_model_dir), result.model, model_config, vocabularies)
     tf.io.gfile.makedirs(fn_args.model_run_dir)
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, "metrics.json"), "w") as file:
         metrics = {

@@ -7,7 +7,7 @@ from keras_dimgrow import EmbeddingPlan, Field, ModelConfig, PlannedEmbedding, b
 from pipeline.earlier_model import directory_of, load_grown_model, vocabularies_of, write_continuation
 
 CITIES, HOURS = ["<missing>", "Rome", "Oslo", "Bern"], ["<missing>", "am", "pm"]
-SETTINGS = {"adapter_width": 4, "hidden_units": [4]}
+SETTINGS = ModelConfig(adapter_width=4, hidden_units=(4,))
 CITY = "city/of birth %"  # any name is one of a file
 
 
@@ -24,7 +24,7 @@ def earlier(tmp_path):
     """(directory of what is kept, the model): ids of missing, of the values, and last of unknown ones."""
     fields = [Field(name=CITY, vocabulary_size=len(CITIES) + 1), Field(name="hour", vocabulary_size=len(HOURS) + 1)]
     plan = EmbeddingPlan.from_dimensions(fields, {CITY: 3, "hour": 2})
-    model = build_model(PlannedEmbedding(plan, 4, seed=0), ModelConfig(adapter_width=4, hidden_units=(4,)), 0)
+    model = build_model(PlannedEmbedding(plan, 4, seed=0), SETTINGS, 0)
     directory = directory_of(str(tmp_path / "model" / "Format-Serving"))
     write_continuation(directory, model, SETTINGS, write_vocabularies(tmp_path / "before", CITIES))
     return directory, model
@@ -62,8 +62,8 @@ def test_a_vocabulary_that_does_not_go_on_is_refused(earlier, tmp_path):
 def test_another_backbone_is_refused_and_the_cure_is_named(earlier, tmp_path):
     now = write_vocabularies(tmp_path / "now", CITIES)
 
-    with pytest.raises(ValueError, match=r"'hidden_units': \[4\]\}; received .*\[8\].*warm_start: plan"):
-        load_grown_model(earlier[0], {"adapter_width": 4, "hidden_units": (8,)}, now)
+    with pytest.raises(ValueError, match=r"hidden_units=\(4,\).*; received .*hidden_units=\(8,\).*warm_start: plan"):
+        load_grown_model(earlier[0], ModelConfig(adapter_width=4, hidden_units=(8,)), now)
 
 
 def test_a_model_that_kept_no_vocabularies_is_refused_and_the_cure_is_named(tmp_path):

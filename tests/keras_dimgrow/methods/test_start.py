@@ -55,7 +55,9 @@ def test_without_a_start_every_table_that_fits_gets_one_dimension():
 def test_methods_that_cannot_start_from_a_plan_say_so(method):
     plan = EmbeddingPlan.uniform(FIELDS, 4)
 
-    with pytest.raises(ValueError, match=rf"method='{method}'\) cannot start from a plan.*that can: dimgrow\."):
+    with pytest.raises(
+        ValueError, match=rf"method='{method}'\) cannot start from a plan.*that can: dimgrow, previous\."
+    ):
         search(FIELDS, NOTHING, method=method, start=plan)
 
 
@@ -69,3 +71,20 @@ def test_a_race_leaves_out_neighbours_that_have_no_dimension_left(monkeypatch):
     assert "neighbour 1" not in plans
     assert plans["neighbour 2"].dimensions["item"] == 0
     assert plans["uniform"].dimensions == {"user": 2, "item": 2}
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(None, [7, 3, 5, 1]), (10_000, [7, 3, 5, 1]), (700, [4, 3, 5, 1])])
+def test_the_previous_plan_can_be_kept_within_the_budget_and_nothing_is_trained(budget, expected):
+    plan = EmbeddingPlan.from_dimensions(FIELDS[:3], {"user": 7, "item": 3, "hour": 5})
+
+    result = search(FIELDS, NOTHING, method="previous", parameter_budget=budget, start=plan)
+
+    assert list(result.plan.dimensions.values()) == expected
+    assert result.plan.fields[0].vocabulary_size == 100
+
+
+def test_without_a_previous_plan_there_is_nothing_to_keep():
+    with pytest.raises(
+        ValueError, match=r"keeps the plan of an earlier search; received none\. Search once with another"
+    ):
+        search(FIELDS, NOTHING, method="previous")
