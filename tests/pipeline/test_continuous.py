@@ -119,8 +119,5 @@ def test_the_tables_have_a_row_for_each_value_and_the_second_plan_counts_them(ru
     assert plans[1].dimensions == plans[0].dimensions
 
 
-def test_the_second_model_learned_the_new_rows(runs):
-    first, second = runs[1]
-
-    assert second["auc"] > 0.7
-    assert abs(second["auc"] - first["auc"]) < 0.1
+def test_both_models_learned_what_their_rows_say(runs):
+    assert all(summary["auc"] > 0.7 for summary in runs[1])
