@@ -129,12 +129,23 @@ def transform(inputs, directory, beam_args) -> dict[str, object]:
     return left
 
 
-def test_transform_by_the_job_service_leaves_what_it_leaves_by_the_direct_runner(inputs, job_service, tmp_path):
-    portable = ["--runner=PortableRunner", f"--job_endpoint={job_service}", "--environment_type=LOOPBACK"]
-    check_beam_args(portable)
+@pytest.fixture(scope="module")
+def direct(inputs, tmp_path_factory):
+    return transform(inputs, tmp_path_factory.mktemp("direct"), make_beam_args("local"))
 
-    direct = transform(inputs, tmp_path / "direct", make_beam_args("local"))
-    by_job_service = transform(inputs, tmp_path / "portable", portable)
+
+@pytest.mark.parametrize("profile", [None, "flink"])
+def test_transform_by_the_job_service_leaves_what_it_leaves_by_the_direct_runner(
+    inputs, direct, job_service, tmp_path, profile
+):
+    args = [f"--job_endpoint={job_service}", "--environment_type=LOOPBACK"]
+    if profile is None:
+        args.append("--runner=PortableRunner")
+        check_beam_args(args)
+    else:
+        args = make_beam_args(profile, args)
+
+    by_job_service = transform(inputs, tmp_path, args)
 
     assert by_job_service == direct
     assert [len(direct[split]) for split in ("train", "eval")] == [600, 100]
