@@ -46,6 +46,7 @@ from keras_dimgrow.shuffle_gate import GateConfig, ShuffleGate
 from keras_dimgrow.steps import choose_batch_size
 from keras_dimgrow.transfer import transfer_layer, transfer_model
 from keras_dimgrow.variables import GrowableVariable
+from keras_dimgrow.vocabulary import grow_vocabulary
 
 __all__ = [
     "DCN",
@@ -86,6 +87,7 @@ __all__ = [
     "choose_batch_size",
     "compare_storage",
     "evaluate",
+    "grow_vocabulary",
     "growable",
     "retrain",
     "search",

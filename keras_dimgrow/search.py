@@ -64,6 +64,7 @@ def search(
     seed: int = 0,
     checkpoint_directory: str | None = None,
     on_check: Callable[[dict[str, Any]], None] | None = None,
+    start: EmbeddingPlan | None = None,
 ) -> SearchResult:
     """Searches the dimension of every field.
 
@@ -82,10 +83,13 @@ def search(
         checkpoint_directory: where the search saves itself, and goes on from if it was interrupted (same arguments).
             None: no checkpoints.
         on_check: called with each record of the trajectory.
+        start: the plan of an earlier search, on other rows: where this one starts, and a contestant of its race.
+            Vocabularies may have grown, fields may have come and gone. Only where `METHODS[method].takes_start`. None: from
+            small dimensions.
 
     Raises:
-        ValueError: for an unknown method, a config of another method, a budget that is none or that the method cannot keep, or
-            a search that removed every field.
+        ValueError: for an unknown method, a config of another method, a budget that is none or that the method cannot keep, a
+            start for a method that takes none, or a search that removed every field.
 
     Example:
         >>> fields = [Field(name="user", vocabulary_size=8, min_dim=1), Field(name="hour", vocabulary_size=24)]
@@ -95,6 +99,11 @@ def search(
         {'user': 8, 'hour': 8}
     """
     chosen, config = choose_method(method, config, parameter_budget)
+    if start is not None and not chosen.takes_start:
+        able = ", ".join(name for name, each in METHODS.items() if each.takes_start)
+        raise ValueError(
+            f"search(method={method!r}) cannot start from a plan. Leave start out, or use one that can: {able}."
+        )
     problem = SearchProblem(
         fields=tuple(fields),
         train_data=train_data,
@@ -104,6 +113,7 @@ def search(
         seed=seed,
         checkpoint_directory=checkpoint_directory,
         on_check=on_check,
+        start=start,
     )
     if chosen.takes_strategy or not tf.distribute.has_strategy():
         return chosen.run(problem, config)
@@ -164,11 +174,13 @@ def retrain(
         config: a TrainingConfig.
         model_config: the backbone and its sizes.
         seed: seed of everything random.
-        transfer_from: the search model whose state is fine-tuned: its surviving columns, adapter and backbone are where
-            training starts (`transfer_model`); `model_config` and `seed` are then those of the search. None: from scratch.
+        transfer_from: the model of a search, or of an earlier `retrain`, whose state is fine-tuned: its columns, adapter and
+            backbone are where training starts (`transfer_model`, which also changes dimensions to those of `plan`);
+            `model_config` and `seed` are then those of that model. Where values have been added since, call `grow_vocabulary`
+            first. None: from scratch.
 
     Raises:
-        ValueError: if `transfer_from` is no model of a search, or `plan` is not that model's.
+        ValueError: if `transfer_from` is no such model, or `plan` does not fit it (`transfer_layer`).
 
     Example:
         >>> plan = EmbeddingPlan.uniform([Field(name="user", vocabulary_size=8)], 2)
@@ -186,15 +198,10 @@ def retrain(
     else:
         if not isinstance(transfer_from, RankingModel):
             raise ValueError(
-                f"retrain: transfer_from must be the model of a SearchResult; received a {type(transfer_from).__name__}. "
-                "Fine-tune a model of your own with transfer_model(model), compile and fit."
+                "retrain: transfer_from must be the model of a SearchResult or a TrainingResult; received a "
+                f"{type(transfer_from).__name__}. Fine-tune a model of your own with transfer_model(model), compile and fit."
             )
-        model = transfer_model(transfer_from)
-        if model.embedding.plan != plan:
-            raise ValueError(
-                f"retrain: the model in transfer_from has the plan {model.embedding.plan.dimensions}; received the plan "
-                f"{plan.dimensions}. Fine-tune with the plan and the model of one SearchResult, or train from scratch."
-            )
+        model = transfer_model(transfer_from, plan)
     # Without XLA: it gained nothing where it was measured, and could not reach tables in the CPU's memory.
     model.compile(LazyAdam(config.learning_rate), "binary_crossentropy", jit_compile=False)
     # What `fit` calls an epoch is the time between two checks.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_dimgrow import ModelConfig, TrainingConfig
     from keras_dimgrow.config import Config
 
+WARM_STARTS = ("none", "plan", "weights")
 READERS = ("adult", "taxi", "criteo", "avazu", "csv", "tfrecord")
 
 
@@ -154,6 +155,8 @@ class PipelineConfig(Section):
         compare_with_uniform: also train the same model with the same dimension for all fields.
         uniform_dimension: that dimension.
         seed: of the search and of the trainings.
+        warm_start: what a run takes over from the last blessed model, if there is one. none: nothing. plan: the ids of values,
+            and its plan, which the search starts from. weights: these, and its weights, which the training starts from.
     """
 
     name: str
@@ -171,6 +174,7 @@ class PipelineConfig(Section):
     compare_with_uniform: bool = True
     uniform_dimension: int = 16
     seed: int = 0
+    warm_start: str = "none"
 
     def _validate(self) -> None:
         is_name = re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", self.name) is not None
@@ -180,6 +184,12 @@ class PipelineConfig(Section):
         self._require("batch_size", self.batch_size is None or self.batch_size >= 2, ">= 2 or null")
         self._require("uniform_dimension", self.uniform_dimension >= 1, ">= 1")
         self._require("seed", 0 <= self.seed < 2**31, "from 0 to 2**31 - 1")
+        self._require(
+            "warm_start",
+            self.warm_start in WARM_STARTS,
+            f"one of {', '.join(WARM_STARTS)}",
+            _nearest(self.warm_start, WARM_STARTS),
+        )
         if self.data.label in self.features.columns:
             raise UserError(
                 f"the label {self.data.label!r} (data.label) is also a feature: the model would see what it must "

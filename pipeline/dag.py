@@ -13,15 +13,18 @@ from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import example_gen_pb2, trainer_pb2, transform_pb2
+from tfx.proto import example_gen_pb2, trainer_pb2
 from tfx.types import Channel, standard_artifacts
 
 from components import DimSearch, PlanSelector
 from pipeline.code_version import hash_modules
 from pipeline.config import PipelineConfig
+from pipeline.errors import UserError
 from pipeline.example_gen import ImportExampleGen
 from pipeline.infra_validation import make_infra_validator
+from pipeline.preprocessing import vocabulary_files
 from pipeline.pusher import Pusher
+from pipeline.transform import Transform
 
 # Node ids: the names of the plan's nodes are their classes'; these are the ones of the uniform model beside it.
 UNIFORM_TRAINER = "UniformTrainer"
@@ -32,8 +35,9 @@ EXAMPLES_SIGNATURE = "regress"
 
 # What each of our nodes runs: a change of these files re-runs the node.
 _LIBRARY = ("keras_dimgrow", "components.transformed_data")
+_IDS = ("pipeline.preprocessing", "pipeline.vocabularies", "pipeline.transform", "pipeline.earlier_model")
 _EXPORT = (
-    *("pipeline.training", "pipeline.model_card", "pipeline.reference_rows"),
+    *("pipeline.training", "pipeline.model_card", "pipeline.reference_rows", "pipeline.earlier_model"),
     *("serving.export", "serving.export_columns", "serving.export_signatures", "serving.files", "serving.names"),
     *("serving.reference", "serving.transform_graph"),
 )
@@ -89,6 +93,9 @@ def create_pipeline(
             runner on this machine has no parameters.
         infra_platform: where InfraValidator runs the model, docker or kubernetes; None: it is left out.
         pipeline_options: more arguments of `tfx.orchestration.pipeline.Pipeline`.
+
+    Raises:
+        UserError: if the configuration asks for a warm start where no earlier model can be resolved.
     """
     method_config, _, model_config = config.make_library_configs()
     budget, data, root = config.search.parameter_budget, locations.data, locations.root
@@ -103,17 +110,25 @@ def create_pipeline(
     validator = tfx_components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
-    transform = tfx_components.Transform(
+    latest_blessed, baseline = _resolver() if with_resolver else None, None
+    if latest_blessed is not None:
+        baseline = latest_blessed.outputs["model"]
+    if config.warm_start != "none" and baseline is None:
+        raise UserError(
+            f"warm_start: {config.warm_start} needs the last blessed model, which open-source Kubeflow Pipelines cannot "
+            "resolve. Set warm_start: none, or run on Vertex AI or on one machine."
+        )
+    earlier = None if config.warm_start == "none" else baseline
+    transform = Transform(
         examples=example_gen.outputs["examples"],
         schema=schema_gen.outputs["schema"],
         preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
         custom_config={
             "label": config.data.label,
             "features": config.features.to_dict(),
-            "code_version": hash_modules("pipeline.preprocessing"),
+            "code_version": hash_modules(*_IDS),
         },
-        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
-        disable_statistics=True,
+        base_model=earlier,
     )
 
     def search_within(parameter_budget) -> DimSearch:
@@ -130,6 +145,7 @@ def create_pipeline(
             uniform_dimension=config.uniform_dimension,
             root=root,
             code_version=hash_modules(*_LIBRARY, "components.dim_search"),
+            base_model=earlier,
         )
 
     search: DimSearch | PlanSelector
@@ -143,16 +159,10 @@ def create_pipeline(
         search = search_within(budget)
         nodes.append(search)
 
-    trainer = _trainer(config, locations, transform, plan=search.outputs["best_hyperparameters"])
-    baseline = None
-    if with_resolver:
-        resolver = Resolver(
-            strategy_class=LatestBlessedModelStrategy,
-            model=Channel(type=standard_artifacts.Model),
-            model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-        ).with_id("LatestBlessedModel")
-        nodes.append(resolver)
-        baseline = resolver.outputs["model"]
+    if latest_blessed is not None:
+        nodes.append(latest_blessed)
+    plan, base_model = search.outputs["best_hyperparameters"], earlier if config.warm_start == "weights" else None
+    trainer = _trainer(config, locations, transform, plan, base_model)
     evaluator = _evaluator(config, example_gen, trainer, baseline)
     nodes += [trainer, evaluator]
     infra_blessing = None
@@ -174,9 +184,19 @@ def create_pipeline(
     nodes.append(pusher)
 
     if config.compare_with_uniform:
-        uniform_trainer = _trainer(config, locations, transform, plan=None).with_id(UNIFORM_TRAINER)
-        nodes += [uniform_trainer, _evaluator(config, example_gen, uniform_trainer, None).with_id(UNIFORM_EVALUATOR)]
+        uniform_trainer = _trainer(config, locations, transform).with_id(UNIFORM_TRAINER)
+        # Without a blessing: else it would be the last blessed model.
+        uniform_evaluator = _evaluator(config, example_gen, uniform_trainer, None, with_blessing=False)
+        nodes += [uniform_trainer, uniform_evaluator.with_id(UNIFORM_EVALUATOR)]
     return Pipeline(pipeline_name=config.name, pipeline_root=locations.artifacts, components=nodes, **pipeline_options)
+
+
+def _resolver() -> Resolver:
+    return Resolver(
+        strategy_class=LatestBlessedModelStrategy,
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("LatestBlessedModel")
 
 
 def _example_gen(config: PipelineConfig, locations: Locations, data: str | RuntimeParameter):
@@ -192,7 +212,7 @@ def _example_gen(config: PipelineConfig, locations: Locations, data: str | Runti
     return ImportExampleGen(input_base=data, **configs, code_version=hash_modules("pipeline.example_gen"))
 
 
-def _trainer(config: PipelineConfig, locations: Locations, transform, plan):
+def _trainer(config: PipelineConfig, locations: Locations, transform, plan=None, base_model=None):
     custom_config = {
         "label": config.data.label,
         "training": dict(config.training),
@@ -203,6 +223,7 @@ def _trainer(config: PipelineConfig, locations: Locations, transform, plan):
         "uniform_dimension": config.uniform_dimension,
         "storage": config.serving.storage,
         "num_reference_rows": config.serving.reference_rows,
+        "vocabulary_files": vocabulary_files(config.features.to_dict()),
         "raw_data": {
             "directory": locations.data,
             "data_format": locations.data_format,
@@ -215,20 +236,23 @@ def _trainer(config: PipelineConfig, locations: Locations, transform, plan):
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         hyperparameters=plan,
+        base_model=base_model,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         custom_config=custom_config,
     )
 
 
-def _evaluator(config: PipelineConfig, example_gen, trainer, baseline):
+def _evaluator(config: PipelineConfig, example_gen, trainer, baseline, with_blessing: bool = True):
     absolute = tfma.GenericValueThreshold(lower_bound={"value": config.evaluation.min_auc})
     relative = tfma.GenericChangeThreshold(
         direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -config.evaluation.max_auc_drop}
     )
     threshold = tfma.MetricThreshold(value_threshold=absolute, change_threshold=None if baseline is None else relative)
     metrics = [
-        tfma.MetricConfig(class_name="AUC", config='{"num_thresholds": 10000}', threshold=threshold),
+        tfma.MetricConfig(
+            class_name="AUC", config='{"num_thresholds": 10000}', threshold=threshold if with_blessing else None
+        ),
         tfma.MetricConfig(class_name="BinaryCrossentropy"),
         tfma.MetricConfig(class_name="Calibration"),
         tfma.MetricConfig(class_name="ExampleCount"),

@@ -3,14 +3,17 @@
 Every column becomes text tokens, and every token an id of the column's own vocabulary: id 0 is a missing value, the last
 id an unknown one. Quantities become tokens by buckets: integers by floor(ln(x)^2) (arXiv 2006.14827, section 3.1),
 other numbers by quantiles.
+
+A run that goes on from an earlier one keeps that one's ids, and appends values that are new (`pipeline.vocabularies`).
 """
 
 import re
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
-MISSING = "<missing>"
+from pipeline.vocabularies import MISSING, append_vocabulary
 
 
 def preprocessing_fn(inputs, custom_config):
@@ -18,7 +21,8 @@ def preprocessing_fn(inputs, custom_config):
 
     Args:
         inputs: {column: SparseTensor [B, 1] or Tensor [B, 1]}.
-        custom_config: `label`, and `features` with the keys of `pipeline.config.FeaturesConfig`.
+        custom_config: `label`; `features` with the keys of `pipeline.config.FeaturesConfig`; and `earlier_vocabularies`,
+            {column: path of the vocabulary whose ids it keeps}, without which all vocabularies are new.
     """
     features = custom_config["features"]
     tokens = {}
@@ -29,19 +33,29 @@ def preprocessing_fn(inputs, custom_config):
     for name in features["numeric"]:
         tokens[name] = _densify(_present(inputs[name]), lambda x: _quantile(x, features["num_quantiles"]))
 
-    outputs = {
-        name: tft.compute_and_apply_vocabulary(
-            values,
-            frequency_threshold=features["min_frequency"],
-            num_oov_buckets=1,
-            reserved_tokens=[MISSING],
-            vocab_filename=f"{index:03d}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}",
-        )
-        for index, (name, values) in enumerate(tokens.items())
-    }
+    files = vocabulary_files(features)
+    earlier = custom_config.get("earlier_vocabularies", {})
+    outputs = {}
+    for name, values in tokens.items():
+        if name in earlier:
+            vocabulary = append_vocabulary(values, earlier[name], files[name], features["min_frequency"])
+        else:
+            vocabulary = tft.vocabulary(
+                values,
+                frequency_threshold=features["min_frequency"],
+                vocab_filename=files[name],
+                reserved_tokens=[MISSING],
+            )
+        outputs[name] = tft.apply_vocabulary(values, vocabulary, num_oov_buckets=1)
     label = _present(inputs[custom_config["label"]])
     outputs[custom_config["label"]] = _column(label, tf.cast(label.values, tf.int64), default=0)
     return outputs
+
+
+def vocabulary_files(features: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Column -> the name of its vocabulary in the Transform graph."""
+    columns = [*features["categorical"], *features["integer"], *features["numeric"]]
+    return {name: f"{index:03d}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}" for index, name in enumerate(columns)}
 
 
 def _present(x) -> tf.SparseTensor:

@@ -11,6 +11,7 @@ from components.transformed_data import fields_of, read_split
 from keras_dimgrow import EmbeddingPlan, ModelConfig, TrainingConfig, compare_storage, retrain, with_storage
 from keras_dimgrow.devices import scope_of, start_devices
 from keras_dimgrow.distributed import is_chief, on_one_device
+from pipeline.earlier_model import directory_of, load_grown_model, write_continuation
 from pipeline.model_card import write_model_card
 from pipeline.reference_rows import read_reference_rows
 from serving.export import export_saved_model
@@ -24,15 +25,16 @@ def run_fn(fn_args) -> None:
     """Trains a model and exports it to `fn_args.serving_model_dir`.
 
     `fn_args.hyperparameters` is the EmbeddingPlan that DimSearch found; without it every field gets
-    `custom_config["uniform_dimension"]` dimensions. `fn_args.model_run_dir` gets the Keras model
-    (`model.keras`) and what was measured on the eval split (`metrics.json`). What is exported is the same model with its
-    tables in `custom_config["storage"]`. The export carries the plan, a model card, and that model's outputs in Keras on
-    raw rows, for `python -m serving check`.
+    `custom_config["uniform_dimension"]` dimensions. With a `fn_args.base_model` the training starts from that model's
+    weights, grown to the vocabularies and dimensions of now. `fn_args.model_run_dir` gets what was measured on the eval split
+    (`metrics.json`). What is exported is the model with its tables in `custom_config["storage"]`, with the plan, a model card,
+    and that model's outputs in Keras on raw rows, for `python -m serving check`. Beside the export lies what a later run goes
+    on from (`pipeline.earlier_model`).
 
     Args:
         fn_args: `custom_config` has the keys label, training, model, batch_size, seed, numeric_columns,
-            uniform_dimension, storage, num_reference_rows and raw_data (the arguments directory, data_format and pattern
-            of `read_reference_rows`).
+            uniform_dimension, storage, num_reference_rows, vocabulary_files ({column: name in the Transform graph}) and
+            raw_data (the arguments directory, data_format and pattern of `read_reference_rows`).
     """
     strategy = start_devices()
     custom = fn_args.custom_config
@@ -48,8 +50,16 @@ def run_fn(fn_args) -> None:
     train_data = read_split(train_files, fields, label, custom["batch_size"], shuffle_seed=seed)
     batch_size = train_data.element_spec[1].shape[0]  # known: shuffled batches have one size
     eval_data = read_split(eval_files, fields, label, max(batch_size, 4096))
+    vocabularies = {
+        column: tft_output.vocabulary_file_by_name(name) for column, name in custom["vocabulary_files"].items()
+    }
     model_config = ModelConfig.from_dict(custom["model"])
     with scope_of(strategy):
+        base_model, num_new_values = None, dict[str, int]()
+        if fn_args.base_model:
+            directory = directory_of(fn_args.base_model)
+            base_model, num_new_values = load_grown_model(directory, model_config, vocabularies)
+            _LOG.info("training starts from the weights in %s; new values: %s", directory, num_new_values)
         result = retrain(
             plan,
             train_data,
@@ -57,6 +67,7 @@ def run_fn(fn_args) -> None:
             config=TrainingConfig.from_dict(custom["training"]),
             model_config=model_config,
             seed=seed,
+            transfer_from=base_model,
         )
         writes = is_chief()
     if not writes:
@@ -85,7 +96,7 @@ def run_fn(fn_args) -> None:
         num_epochs=result.num_epochs,
         num_reference_rows=len(rows),
         settings={name: json.dumps(custom[name], sort_keys=True) for name in ("model", "training", "seed")}
-        | {"batch_size": batch_size},
+        | {"batch_size": batch_size, "warm_start": "weights" if fn_args.base_model else "none"},
     )
     export_saved_model(
         stored,
@@ -97,13 +108,15 @@ def run_fn(fn_args) -> None:
         extra_assets={"plan.json": json.dumps(plan.to_dict(), indent=2, sort_keys=True), "model_card.md": card},
         reference=reference,
     )
+    write_continuation(directory_of(fn_args.serving_model_dir), model, model_config, vocabularies)
     tf.io.gfile.makedirs(fn_args.model_run_dir)
-    model.save(os.path.join(fn_args.model_run_dir, "model.keras"))
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, "metrics.json"), "w") as file:
         metrics = {
             "parameters": plan.parameters,
             "num_epochs": result.num_epochs,
             **vars(comparison.reference),
+            "base_model": fn_args.base_model,
+            "num_new_values": num_new_values,
             "storage": custom["storage"],
             "storage_auc_difference": comparison.auc_difference,
             "storage_log_loss_difference": comparison.log_loss_difference,

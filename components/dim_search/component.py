@@ -33,6 +33,7 @@ class DimSearchSpec(component_spec.ComponentSpec):
     INPUTS = {  # noqa: RUF012
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
+        "base_model": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         "best_hyperparameters": component_spec.ChannelParameter(type=standard_artifacts.HyperParameters),
@@ -62,6 +63,8 @@ class DimSearch(base_component.BaseComponent):
         root: in its directory `checkpoints` an interrupted search is kept, to go on when the pipeline is run again; empty:
             it is not. May be a RuntimeParameter.
         code_version: a hash of the code that the node runs, so that the cache sees changes of it.
+        base_model: a model whose plan (assets.extra/plan.json) the search starts from, if the method can; None, or a channel
+            without an artifact: from small dimensions.
 
     Raises:
         ValueError: for an unknown method, a config of another method, or a budget that is none or that the method cannot keep.
@@ -84,6 +87,7 @@ class DimSearch(base_component.BaseComponent):
         uniform_dimension: int = 16,
         root: str | RuntimeParameter = "",
         code_version: str = "",
+        base_model: types.BaseChannel | None = None,
     ):
         if not isinstance(parameter_budget, RuntimeParameter):
             budget, parameter_budget = parameter_budget, json.dumps(parameter_budget)
@@ -93,6 +97,7 @@ class DimSearch(base_component.BaseComponent):
         spec = DimSearchSpec(
             examples=examples,
             transform_graph=transform_graph,
+            base_model=base_model,
             label=label,
             method=method,
             parameter_budget=parameter_budget,

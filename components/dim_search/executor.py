@@ -13,6 +13,7 @@ import tensorflow_transform as tft
 from tfx import types
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
+from tfx.utils import path_utils
 
 from components.dim_search.progress import progress_logger
 from components.transformed_data import fields_of, read_split
@@ -52,7 +53,8 @@ class Executor(base_executor.BaseExecutor):
         label, seed = exec_properties["label"], exec_properties["seed"]
 
         fields = fields_of(tft.TFTransformOutput(graph.uri), label)
-        checkpoint = _checkpoint_directory(exec_properties, examples.uri)
+        start = _read_start(input_dict.get("base_model", []), method)
+        checkpoint = _checkpoint_directory(exec_properties, examples.uri, start)
         max_parameters = None if budget is None else parse_budget(budget, fields)
         logger.info(
             "search by %s: %d fields, budget %s",
@@ -78,6 +80,7 @@ class Executor(base_executor.BaseExecutor):
                 seed=seed,
                 checkpoint_directory=checkpoint,
                 on_check=progress_logger(config, batch_size, max_parameters),
+                start=start,
             )
             writes = is_chief()
         if result.note is not None:
@@ -124,11 +127,25 @@ class Executor(base_executor.BaseExecutor):
             tf.io.gfile.rmtree(checkpoint)
 
 
-def _checkpoint_directory(exec_properties: dict[str, Any], examples_uri: str) -> str | None:
-    """A directory that only a search with the same data, settings and code shares."""
+def _read_start(base_models: list[types.Artifact], method: str) -> EmbeddingPlan | None:
+    """The plan of an earlier model; None if there is no such model, or the method starts from none."""
+    if not base_models:
+        return None
+    if not METHODS[method].takes_start:
+        logger.info("search by %s starts from no earlier plan", method)
+        return None
+    uri = artifact_utils.get_single_instance(base_models).uri
+    logger.info("search starts from the plan of the model %s", uri)
+    return EmbeddingPlan.load(os.path.join(path_utils.serving_model_path(uri), "assets.extra", "plan.json"))
+
+
+def _checkpoint_directory(
+    exec_properties: dict[str, Any], examples_uri: str, start: EmbeddingPlan | None
+) -> str | None:
+    """A directory that only a search with the same data, settings, code and start shares."""
     if not exec_properties["root"]:
         return None
-    identity = json.dumps([examples_uri, exec_properties], sort_keys=True)
+    identity = json.dumps([examples_uri, exec_properties, start and start.to_dict()], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return os.path.join(exec_properties["root"], "checkpoints", digest)
 

@@ -1,4 +1,7 @@
-"""GrowableEmbedding: embeddings that gain columns, and lose directions, while the model trains."""
+"""GrowableEmbedding: embeddings that gain columns and rows, and lose directions, while the model trains.
+
+Longer than most files: whatever changes the tables' shapes must change the adapter and the optimizer's slots alike.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,8 +22,9 @@ class GrowableEmbedding(keras.layers.Layer):
     """Embeds fields with the dimensions that their tables have now, and adapts them to a fixed width.
 
     `grow` adds columns that leave the layer's output as it is: they start as zeros, with adapter rows that do not, so
-    that they learn from the first step. `project` replaces the columns of a table by fewer combinations of them. Neither
-    retraces the model's functions, and what a projection removes is freed. All state is in the layer's variables.
+    that they learn from the first step. `project` replaces the columns of a table by fewer combinations of them.
+    `add_rows` makes room for ids that came up since. None of them retraces the model's functions, and what a projection
+    removes is freed. All state is in the layer's variables.
 
     Fields that share a table (`Field.table`) have its dimension in common and adapter rows of their own;
     `searched_tables`, `tables` and `allocated_dims` have one entry a table, `table_of` the position of each field's.
@@ -86,7 +90,7 @@ class GrowableEmbedding(keras.layers.Layer):
             add(
                 f"table_{index}",
                 (table.vocabulary_size, dim),
-                (1,),
+                (0, 1),
                 keras.initializers.RandomNormal(stddev=self.stddev, seed=self.seed + index),
                 self.table_devices[index],
             )
@@ -190,6 +194,54 @@ class GrowableEmbedding(keras.layers.Layer):
             insert(self.tables[index], 1, self.allocated_dims[index], columns_of_zeros)
         if positions:
             insert(self.kernel, 0, positions, tf.constant(np.stack(rows)))
+
+    def add_rows(self, vocabulary_sizes: Mapping[str, int], optimizer=None) -> None:
+        """Makes room for new ids, while the model trains: they get rows behind those that are there, which stay as they are.
+
+        Nothing is traced again. New rows are drawn from N(0, stddev^2). For models with other layers, see `grow_vocabulary`.
+
+        Args:
+            vocabulary_sizes: new vocabulary size, by field; of fields that share a table one is enough.
+            optimizer: one with `GrowableSlots`, whose slots get the same rows, at their start; None before it is built.
+
+        Raises:
+            ValueError: for an unknown field, a smaller size, or a layer with `check_ids`, whose checks are in what was traced.
+        """
+        owners = dict(zip([field.name for field in self.fields], self.table_of, strict=True))
+        unknown = sorted(set(vocabulary_sizes) - set(owners))
+        if unknown:
+            raise ValueError(f"The layer {self.name!r} embeds {sorted(owners)}; received sizes of {unknown}.")
+        if self.check_ids:
+            raise ValueError(
+                f"The layer {self.name!r} checks ids in traced functions, by the sizes they were traced with. Build it "
+                "without check_ids, or make a new model by grow_vocabulary."
+            )
+        sizes = [table.vocabulary_size for table in self.searched_tables]
+        for name, size in vocabulary_sizes.items():
+            index = owners[name]
+            if size < self.searched_tables[index].vocabulary_size:
+                raise ValueError(
+                    f"Field {name!r}: its vocabulary has {self.searched_tables[index].vocabulary_size} ids; received the "
+                    f"smaller size {size}. Rows can only be added here."
+                )
+            sizes[index] = max(sizes[index], size)
+        self.num_growths.assign_add(1)
+        stream = len(self.tables) + int(self.num_growths.numpy())
+        for index, table in enumerate(self.tables):
+            num_rows, dim = table.shape
+            if sizes[index] == num_rows:
+                continue
+            rows = tf.random.stateless_normal(
+                [sizes[index] - num_rows, dim], [self.seed + index, stream], stddev=self.stddev
+            )
+            table.insert(0, num_rows, rows)
+            if optimizer is not None:
+                optimizer.insert_slots(table, 0, num_rows, rows)
+        self.fields = tuple(
+            dataclasses.replace(field, vocabulary_size=sizes[table])
+            for field, table in zip(self.fields, self.table_of, strict=True)
+        )
+        self.searched_tables = tables_of(self.fields)
 
     def project(self, index: int, basis: np.ndarray, mixing: np.ndarray, optimizer=None) -> None:
         """Replaces the columns E of a table by E basis, and the adapter rows W_f of its fields by mixing W_f.

@@ -115,7 +115,7 @@ class PlannedEmbedding(keras.layers.Layer):
         return self.plan.kept_fields
 
     @property
-    def _fields_of_output(self) -> tuple[PlannedField, ...]:
+    def fields_of_output(self) -> tuple[PlannedField, ...]:
         """The fields that have a place in the output of the adapter per field."""
         return self.plan.fields if self.keep_removed else self.plan.kept_fields
 
@@ -196,7 +196,7 @@ class PlannedEmbedding(keras.layers.Layer):
         if self.adapter == "joint":
             return adapters.adapt_jointly(q, kernel)
         order = self._fields_of_q
-        positions = {field.name: i for i, field in enumerate(self._fields_of_output)}
+        positions = {field.name: i for i, field in enumerate(self.fields_of_output)}
         owners = np.repeat([positions[field.name] for field in order], [field.dimension for field in order])
         return adapters.adapt_per_field(q, kernel, tf.constant(owners, tf.int32), len(positions))
 
@@ -237,7 +237,7 @@ class PlannedEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return adapters.adapted_shape(
-            batch_size_of(input_shape), self.adapter, len(self._fields_of_output), self.adapter_width
+            batch_size_of(input_shape), self.adapter, len(self.fields_of_output), self.adapter_width
         )
 
     def get_config(self):

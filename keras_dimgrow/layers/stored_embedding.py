@@ -93,10 +93,10 @@ class StoredEmbedding(PlannedEmbedding):
         for (dim, q), kernel in zip(parts.items(), kernels, strict=True):
             q = tf.transpose(tf.reshape(q, [-1, len(self._fused[dim].fields), dim]), [1, 0, 2])
             products.append(tf.matmul(q, tf.reshape(kernel, [-1, dim, width])))
-        if len(self._fields_of_output) > len(self._fields_of_q):
+        if len(self.fields_of_output) > len(self._fields_of_q):
             products.append(tf.zeros_like(products[0][:1]))  # removed fields that keep their place
         places = {field.name: place for place, field in enumerate(self._fields_of_q)}
-        order = [places.get(field.name, len(places)) for field in self._fields_of_output]
+        order = [places.get(field.name, len(places)) for field in self.fields_of_output]
         return tf.transpose(tf.gather(tf.concat(products, axis=0), order), [1, 0, 2])
 
     def _lookup(self, dim: int, rows: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ from keras_dimgrow.methods import (
     log_vocabulary,
     mixed_dimension,
     optembed,
+    previous,
     random_search,
     sseds,
     supernet_gates,
@@ -17,12 +18,13 @@ from keras_dimgrow.methods.problem import Method, SearchProblem, SearchResult
 
 METHODS: dict[str, Method] = {
     "autodim": Method(autodim.AutoDimConfig, autodim.run, takes_budget=False),
-    "dimgrow": Method(dimgrow.DimGrowConfig, dimgrow.run, takes_strategy=True),
+    "dimgrow": Method(dimgrow.DimGrowConfig, dimgrow.run, takes_start=True, takes_strategy=True),
     "dimgrow_paper": Method(dimgrow_paper.DimGrowPaperConfig, dimgrow_paper.run, takes_strategy=True),
     "dimreg": Method(dimreg.DimRegConfig, dimreg.run),
     "log_vocabulary": Method(log_vocabulary.LogVocabularyConfig, log_vocabulary.run),
     "mixed_dimension": Method(mixed_dimension.MixedDimensionConfig, mixed_dimension.run),
     "optembed": Method(optembed.OptEmbedConfig, optembed.run, takes_budget=False),
+    "previous": Method(previous.PreviousConfig, previous.run, takes_start=True),
     "random": Method(random_search.RandomConfig, random_search.run),
     "sseds": Method(sseds.SSEDSConfig, sseds.run),
     "supernet_gates": Method(supernet_gates.SupernetGatesConfig, supernet_gates.run),

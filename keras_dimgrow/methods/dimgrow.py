@@ -168,19 +168,26 @@ def _why_less(problem: SearchProblem, plan: EmbeddingPlan, is_found: bool) -> st
 def start_dims(problem: SearchProblem, budget: int, limit: int) -> np.ndarray:
     """One dimension (or min_dim) for each table, smallest first, as far as they fit; the others begin later.
 
+    With `problem.start` a table has the dimensions that it has there; while that is more than `limit`, the table with most
+    parameters gives one dimension up.
+
     Raises:
         ValueError: if the budget allows the smallest table no dimension, or the tables' min_dim take more.
     """
     tables = problem.tables
     sizes = np.array([table.vocabulary_size for table in tables])
-    dims = np.array([table.min_dim for table in tables])
-    needed = max(int(sizes @ dims), int(sizes.min()))
+    least = np.array([table.min_dim for table in tables])
+    needed = max(int(sizes @ least), int(sizes.min()))
     if budget < needed:
-        what = "the fields' min_dim take" if dims.any() else "one dimension of the smallest field takes"
+        what = "the fields' min_dim take" if least.any() else "one dimension of the smallest field takes"
         raise ValueError(f"dimgrow: {what} {needed} parameters; received a budget of {budget}. Raise parameter_budget.")
+    earlier = {} if problem.start is None else problem.start.dimensions
+    dims = np.array([np.clip(earlier.get(table.name, 0), table.min_dim, table.max_dim) for table in tables])
+    while sizes @ dims > limit:
+        dims[np.argmax(np.where(dims > least, sizes * dims, -1))] -= 1
     room = limit - int(sizes @ dims)
     for i in np.argsort(sizes, kind="stable"):
-        if not dims[i] and sizes[i] <= min(room, budget):
+        if not dims[i] and tables[i].name not in earlier and sizes[i] <= min(room, budget):
             dims[i] = 1
             room -= sizes[i]
     return dims

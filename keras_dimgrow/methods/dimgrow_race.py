@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.config import Config
 from keras_dimgrow.devices import BYTES_PER_TRAINED_PARAMETER
@@ -43,13 +45,14 @@ def race_plans(
 ) -> Outcome:
     """Races `found`: within a budget against other plans of that budget, else against smaller ones and uniform 16."""
     steps = [max(MIN_ROUND_STEPS, round(part * num_steps)) for part in ROUNDS]
+    start = _start_plan(problem)
     max_table_bytes = None
     if problem.max_parameters is None:
-        plans = {"found": found} | _smaller_plans(problem, ledger, found)
+        plans = {"found": found} | start | _smaller_plans(problem, ledger, found)
         plans["uniform"] = EmbeddingPlan.uniform(problem.fields, UNIFORM_DIMENSION)
         steps = [sum(steps)]  # all to the end: the smallest good one is asked for, not the best
     else:
-        plans = {"found": found} | plans_within(problem, ledger, found, problem.max_parameters)
+        plans = {"found": found} | start | plans_within(problem, ledger, found, problem.max_parameters)
         max_table_bytes = int(config.kappa * problem.max_parameters) * BYTES_PER_TRAINED_PARAMETER
     raced = race(
         plans,
@@ -73,6 +76,19 @@ def race_plans(
     return Outcome(raced.plan, note, raced.records)
 
 
+def _start_plan(problem: SearchProblem) -> dict[str, EmbeddingPlan]:
+    """The plan that the search started from, if there is one that still fits: what it found must do better."""
+    if problem.start is None:
+        return {}
+    earlier = problem.start.dimensions
+    dims = [min(max(earlier.get(table.name, 1), table.min_dim), table.max_dim) for table in problem.tables]
+    if not any(dims):
+        return {}
+    plan = problem.plan(dims)
+    fits = problem.max_parameters is None or plan.parameters <= problem.max_parameters
+    return {"start": plan} if fits else {}
+
+
 def plans_within(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan, budget: int) -> dict[str, EmbeddingPlan]:
     """The contestants of `found`: its near-optimal neighbours, others of the same search, and the rules that fit."""
     curves, minimum = ledger.curves_and_minimum(budget, PROOF)
@@ -84,12 +100,12 @@ def plans_within(problem: SearchProblem, ledger: Ledger, found: EmbeddingPlan, b
         ledger.proven_dims(budget, PROOF).tolist(),
         num_expensive=2,
     )
-    plans = {
-        f"neighbour {number}": problem.plan(ledger.with_spare(other, budget)) for number, other in enumerate(near, 1)
-    }
-    plans["lenient"] = problem.plan(ledger.plan_dims(budget, ERROR_WEIGHT))
-    plans["filled"] = problem.plan(ledger.filled(ledger.proven_dims(budget, PROOF), budget))
-    plans["unfilled"] = problem.plan(ledger.proven_dims(budget))
+    dims = {f"neighbour {number}": ledger.with_spare(other, budget) for number, other in enumerate(near, 1)}
+    dims["lenient"] = ledger.plan_dims(budget, ERROR_WEIGHT)
+    dims["filled"] = ledger.filled(ledger.proven_dims(budget, PROOF), budget)
+    dims["unfilled"] = ledger.proven_dims(budget)
+    # With few fields, a neighbour may have none left.
+    plans = {name: problem.plan(each) for name, each in dims.items() if np.any(each)}
     for name, (run, rule_config) in RULES.items():
         try:
             plans[name] = run(dataclasses.replace(problem, max_parameters=budget), rule_config).plan

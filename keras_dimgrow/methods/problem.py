@@ -28,6 +28,7 @@ class SearchProblem:
         seed: seed of everything random.
         checkpoint_directory: where an interrupted search is kept, None for nowhere.
         on_check: called with each record of the trajectory.
+        start: the plan that the search starts from, of an earlier search; None for none.
     """
 
     fields: tuple[Field, ...]
@@ -38,6 +39,7 @@ class SearchProblem:
     seed: int = 0
     checkpoint_directory: str | None = None
     on_check: Callable[[dict[str, Any]], None] | None = None
+    start: EmbeddingPlan | None = None
 
     @property
     def tables(self) -> tuple[Field, ...]:
@@ -110,10 +112,12 @@ class Method:
         config: class of the method's settings.
         run: the method itself.
         takes_budget: whether it can be told how many parameters to find a plan for.
+        takes_start: whether it can start from the plan of an earlier search.
         takes_strategy: whether it trains on all replicas of a `tf.distribute` strategy; others take the first device.
     """
 
     config: type[Config]
     run: Callable[[SearchProblem, Any], SearchResult]
     takes_budget: bool = True
+    takes_start: bool = False
     takes_strategy: bool = False

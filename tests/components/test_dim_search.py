@@ -8,7 +8,7 @@ from tfx.types import channel_utils, standard_artifacts
 
 from components import DimSearch, SearchReport
 from components.dim_search.executor import Executor, read_budget
-from keras_dimgrow import METHODS, DimGrowConfig, DimGrowPaperConfig, EmbeddingPlan, ModelConfig
+from keras_dimgrow import METHODS, DimGrowConfig, DimGrowPaperConfig, EmbeddingPlan, Field, ModelConfig
 from keras_dimgrow.methods import dimgrow
 from keras_dimgrow.methods.autodim import AutoDimConfig
 from keras_dimgrow.methods.random_search import RandomConfig
@@ -35,13 +35,14 @@ def exec_properties(**changes):
     return values | changes
 
 
-def run_executor(transform_output, directory: Path, **changes):
+def run_executor(transform_output, directory: Path, base_model=None, **changes):
     """Runs the executor by hand; returns the directories of its two outputs."""
     examples, graph = transform_output
+    earlier = {} if base_model is None else {"base_model": [base_model]}
     best, report = standard_artifacts.HyperParameters(), SearchReport()
     best.uri, report.uri = str(directory / "best"), str(directory / "report")
     Executor().Do(
-        {"examples": [examples], "transform_graph": [graph]},
+        {"examples": [examples], "transform_graph": [graph]} | earlier,
         {"best_hyperparameters": [best], "search_report": [report]},
         exec_properties(**changes),
     )
@@ -134,6 +135,41 @@ def test_other_methods_leave_a_plan_and_a_report_too(transform_output, tmp_path,
     assert ("No checks were recorded" in (report / "report.html").read_text()) == (method == "uniform")
     assert not (report / "race.jsonl").exists()
     assert artifact.get_string_custom_property("method") == method
+
+
+def make_base_model(directory: Path, dims: dict[str, int]) -> standard_artifacts.Model:
+    """An earlier run's model: of its vocabularies one was smaller, and it knew a field that is gone."""
+    fields = [Field(name="city", vocabulary_size=10), Field(name="gone", vocabulary_size=4)]
+    assets = directory / "model" / "Format-Serving" / "assets.extra"
+    assets.mkdir(parents=True)
+    EmbeddingPlan.from_dimensions(fields, dims).save(str(assets / "plan.json"))
+    model = standard_artifacts.Model()
+    model.uri = str(directory / "model")
+    return model
+
+
+def test_a_search_starts_from_the_plan_of_an_earlier_model_and_races_it(transform_output, tmp_path, caplog):
+    model = make_base_model(tmp_path, {"city": 5, "gone": 3})
+    settings = DimGrowConfig(max_steps=24, num_looks=3, patience_looks=3).to_json()
+
+    with caplog.at_level(logging.INFO, logger="components.dim_search.executor"):
+        best, report, _ = run_executor(transform_output, tmp_path, model, method_config=settings)
+
+    first = read_lines(report / "trajectory.jsonl")[0]
+    assert len(first["gains"]["city"]) == 5
+    assert len(first["gains"]["device"]) == 1  # a new field
+    assert "start" in {name for record in read_lines(report / "race.jsonl") for name in contestants(record)}
+    assert set(EmbeddingPlan.load(str(best / "plan.json")).dimensions) == set(VOCABULARY_SIZES)
+    assert f"search starts from the plan of the model {model.uri}" in caplog.text
+
+
+def test_a_method_that_starts_from_no_plan_searches_as_ever(transform_output, tmp_path):
+    model = make_base_model(tmp_path, {"city": 5, "gone": 3})
+    settings = {"method": "uniform", "method_config": UniformConfig(dimension=3).to_json(), "parameter_budget": "null"}
+
+    best, _, _ = run_executor(transform_output, tmp_path, model, **settings)
+
+    assert EmbeddingPlan.load(str(best / "plan.json")).dimensions == dict.fromkeys(VOCABULARY_SIZES, 3)
 
 
 def progress_of(caplog) -> list[dict]:

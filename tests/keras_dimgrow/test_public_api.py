@@ -50,6 +50,7 @@ NAMES = [
     "choose_batch_size",
     "compare_storage",
     "evaluate",
+    "grow_vocabulary",
     "growable",
     "retrain",
     "search",

@@ -1,5 +1,7 @@
 """From a search model to a model with its plan: the same predictions, and the start of fine-tuning."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -136,16 +138,33 @@ def test_fine_tuning_starts_where_the_search_ended_and_improves(find, data, rows
     assert tuned.validation.log_loss < start - 0.002
 
 
-def test_a_model_of_another_plan_is_refused(find, data):
+def test_fine_tuning_with_more_dimensions_starts_where_the_search_ended(find, data):
     result = find("dcn")
-    other = EmbeddingPlan.uniform(FIELDS, 7)
+    start = evaluate(result.model, data).log_loss
+    more = {name: dim + 2 for name, dim in result.plan.dimensions.items()}
 
-    with pytest.raises(ValueError, match=r"the model in transfer_from has the plan .*; received the plan .*'left': 7"):
-        retrain(other, data, transfer_from=result.model)
+    tuned = retrain(
+        EmbeddingPlan.from_dimensions(FIELDS, more),
+        data,
+        data,
+        config=TrainingConfig(max_epochs=1, learning_rate=1e-9),
+        transfer_from=result.model,
+    )
+
+    assert tuned.model.embedding.plan.dimensions == more
+    assert tuned.validation.log_loss == pytest.approx(start, abs=1e-5)
+
+
+def test_a_plan_with_other_vocabularies_is_refused_and_the_cure_is_named(find, data):
+    result = find("dcn")
+    fields = [dataclasses.replace(field, vocabulary_size=field.vocabulary_size + 1) for field in FIELDS]
+
+    with pytest.raises(ValueError, match=r"'left': vocabulary_size is 8 in the trained model and 9 .*grow_vocabulary"):
+        retrain(EmbeddingPlan.uniform(fields, 7), data, transfer_from=result.model)
 
 
 def test_a_model_that_no_search_gave_is_refused_for_retraining(find, data):
-    with pytest.raises(ValueError, match=r"transfer_from must be the model of a SearchResult; received a Sequential"):
+    with pytest.raises(ValueError, match=r"SearchResult or a TrainingResult; received a Sequential"):
         retrain(find("dcn").plan, data, transfer_from=keras.Sequential())
 
 

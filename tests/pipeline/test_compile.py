@@ -228,3 +228,45 @@ def test_kubeflow_takes_no_json(tmp_path, capsys):
 
     assert "Kubeflow Pipelines takes files that end in .yaml" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("warm_start", "nodes"), [("plan", {"Transform", "DimSearch"}), ("weights", {"Transform", "DimSearch", "Trainer"})]
+)
+def test_a_warm_start_gives_nodes_the_last_blessed_model(tmp_path, warm_start, nodes):
+    output = tmp_path / "warm.json"
+    options = ["--runner", "vertex", "--output", str(output), "--set", f"warm_start={warm_start}"]
+    assert main(["compile", "--config", "adult", *options]) == 0
+
+    spec = json.loads(output.read_text())["pipelineSpec"]
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    warm = {
+        name
+        for name, task in spec["root"]["dag"]["tasks"].items()
+        if "base_model" in task.get("inputs", {}).get("artifacts", {})
+    }
+    assert warm == nodes
+    assert "pipeline.transform.executor.Executor" in json.dumps(spec)
+
+
+def test_open_source_kubeflow_refuses_a_warm_start_and_writes_nothing(tmp_path, capsys):
+    output = tmp_path / "warm.json"
+    options = ["--runner", "kubeflow", "--output", str(output), "--set", "warm_start=plan"]
+
+    assert main(["compile", "--config", "adult", *options]) == 2
+
+    assert "warm_start: plan needs the last blessed model, which open-source Kubeflow" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_only_the_plans_model_can_be_blessed(compiled):
+    """Else the uniform model beside it would be the last blessed one, which the next run compares and goes on with."""
+    tasks = compiled["vertex"][0]["root"]["dag"]["tasks"]
+
+    configs = {
+        name: json.dumps(tasks[name]["inputs"]["parameters"]["eval_config"])
+        for name in ("Evaluator", "UniformEvaluator")
+    }
+    assert "lower_bound" in configs["Evaluator"]
+    assert "lower_bound" not in configs["UniformEvaluator"]
+    assert "AUC" in configs["UniformEvaluator"]

@@ -245,3 +245,12 @@ def test_an_empty_section_means_its_defaults(config_file):
 )
 def test_any_text_survives_as_a_yaml_scalar(text):
     assert parse_yaml(f"- {to_yaml_text(text)}") == [text]
+
+
+def test_a_warm_start_is_one_of_three_and_none_by_default(config_file):
+    assert load_config(config_file()).warm_start == "none"
+    assert load_config(config_file(), ["warm_start=weights"]).warm_start == "weights"
+    with pytest.raises(
+        UserError, match=r"warm_start must be one of none, plan, weights; received 'weigths'.*'weights'"
+    ):
+        load_config(config_file(), ["warm_start=weigths"])

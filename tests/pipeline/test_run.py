@@ -162,7 +162,7 @@ def test_the_saved_model_gives_the_stored_keras_models_numbers_where_our_code_is
     rows = [*read_rows(small_run, 20), {}, {"city name": "nowhere", "price": 1e9}]
     (graph,) = small_run.root.glob("artifacts/Transform/transform_graph/*")
     layer = tft.TFTransformOutput(str(graph)).transform_features_layer()
-    model = keras.models.load_model(str(find_artifact(small_run, "Trainer/model_run") / "model.keras"))
+    model = keras.models.load_model(str(find_artifact(small_run, "Trainer/model") / "continuation" / "model.keras"))
     kinds = {"city name": str, "product/kind": str, "clicks": int, "price": float}
     dtypes = {str: tf.string, int: tf.int64, float: tf.float32}
     raw = {
