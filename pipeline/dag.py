@@ -34,10 +34,12 @@ UNIFORM_EVALUATOR = "UniformEvaluator"
 EXAMPLES_SIGNATURE = "regress"
 
 # What each of our nodes runs: a change of these files re-runs the node.
-_LIBRARY = ("keras_dimgrow", "components.transformed_data")
+_LIBRARY = ("keras_dimgrow", "components.transformed_data", "components.row_files")
+_SEARCH = (*_LIBRARY, "components.dim_search", "components.artifacts")
 _IDS = ("pipeline.preprocessing", "pipeline.vocabularies", "pipeline.transform", "pipeline.earlier_model")
 _EXPORT = (
     *("pipeline.training", "pipeline.model_card", "pipeline.reference_rows", "pipeline.earlier_model"),
+    "pipeline.vocabularies",
     *("serving.export", "serving.export_columns", "serving.export_signatures", "serving.files", "serving.names"),
     *("serving.reference", "serving.transform_graph"),
 )
@@ -144,7 +146,7 @@ def create_pipeline(
             seed=config.seed,
             uniform_dimension=config.uniform_dimension,
             root=root,
-            code_version=hash_modules(*_LIBRARY, "components.dim_search"),
+            code_version=hash_modules(*_SEARCH),
             base_model=earlier,
         )
 

@@ -84,6 +84,7 @@ def test_overrides_are_read_as_yaml_and_reach_into_sections(config_file):
     assert config.search.to_dict() == {
         "method": "dimgrow_paper",
         "parameter_budget": 0.2,
+        "trials": [],
         "settings": {"learning_rate": 0.001, "growth": {"alpha": 2}},
     }
     assert config.data.positive_value == ">50K"
