@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from keras_dimgrow.variables import GrowableVariable, PoolVariable
+from keras_dimgrow.variables import GrowableVariable, PoolVariable, UniqueSlices
 
 if TYPE_CHECKING:
     from keras.optimizers import Optimizer as _Optimizer
@@ -197,8 +197,10 @@ class LazyAdam(GrowableSlots, keras.optimizers.Adam):
         beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
         alpha = tf.cast(learning_rate, dtype) * tf.sqrt(1 - beta_2**step) / (1 - beta_1**step)
 
-        rows, position = tf.unique(gradient.indices)
-        summed = tf.math.unsorted_segment_sum(tf.cast(gradient.values, dtype), position, tf.size(rows))
+        rows, summed = gradient.indices, tf.cast(gradient.values, dtype)
+        if not isinstance(gradient, UniqueSlices):
+            rows, position = tf.unique(rows)
+            summed = tf.math.unsorted_segment_sum(summed, position, tf.size(rows))
         new_momentum = tf.gather(momentum, rows)
         new_momentum += (summed - new_momentum) * (1 - self.beta_1)
         new_velocity = tf.gather(velocity, rows)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow.chunking import ChunkConfig, choose_changes, choose_thresholds, hash_rows, mix_with_means
-from keras_dimgrow.variables import PoolVariable
+from keras_dimgrow.variables import PoolVariable, UniqueSlices
 
 # Utilities are stored as u / gamma^n, n steps after they were last rescaled; this is how large 1 / gamma^n may become.
 MAX_GROWTH = 1e12
@@ -136,34 +136,42 @@ class ChunkStore(keras.layers.Layer):
         The gradient reaches live chunks only, summed over the places of an entry. Added to the losses of the model, the
         second output says by how much gradients are scaled (a LossScaleOptimizer), so that utilities are not.
         """
-        if is_training:
-            self._prune_if_due()
+        if not is_training:
+            return self._read(entries)
+        self._prune_if_due()
+        # Popular rows come many times in a batch: what is scattered over the pool is read, and summed, once.
+        unique, position, num_accesses = tf.unique_with_counts(entries)
+        rows, zero = self._read(unique, num_accesses)
+        return tf.gather(rows, position), zero
+
+    def _read(self, entries: tf.Tensor, num_accesses: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """`look_up`; of distinct entries in training, with the accesses of each: its gradient updates utilities."""
 
         @tf.custom_gradient
-        def looked_up():
+        def read():
             addresses = tf.gather(self.index.value, entries)
             # tf.gather on the variable reads the touched rows only; keras.ops.take would copy the pool first.
             chunks = tf.gather(self.pool.value, addresses)
 
             def gradient(d_rows, d_zero, variables=None):
-                unique, position, num_accesses = tf.unique_with_counts(entries)
-                of_rows = tf.math.unsorted_segment_sum(d_rows, position, tf.size(unique))
-                of_chunks = tf.reshape(of_rows, [-1, self.chunk_width])
-                updates = []
-                if is_training:
+                if isinstance(d_rows, tf.IndexedSlices):
+                    d_rows = tf.math.unsorted_segment_sum(d_rows.values, d_rows.indices, tf.size(entries))
+                of_chunks = tf.reshape(d_rows, [-1, self.chunk_width])
+                flat = tf.reshape(addresses, [-1])
+                slices_of, updates = tf.IndexedSlices, []
+                if num_accesses is not None:
+                    slices_of = UniqueSlices
                     scale = tf.where(d_zero == 0, tf.ones_like(d_zero), d_zero)
-                    updates = self._update_utilities(unique, num_accesses, of_chunks, scale)
-                addresses = tf.reshape(tf.gather(self.index.value, unique), [-1])
+                    updates = self._update_utilities(entries, num_accesses, of_chunks, scale)
                 # A function that is differentiated from outside runs only what its gradients depend on.
                 with tf.control_dependencies(updates):
-                    live = tf.where(addresses > 0)[:, 0]
-                slices = tf.IndexedSlices(tf.gather(of_chunks, live), tf.gather(addresses, live), shape_of_pool)
-                return [], [slices]
+                    live = tf.where(flat > 0)[:, 0]
+                return [], [slices_of(tf.gather(of_chunks, live), tf.gather(flat, live), shape_of_pool)]
 
             return (tf.reshape(chunks, [-1, self.dimension]), tf.zeros([])), gradient
 
         shape_of_pool = tf.constant([self.num_slots + 1, self.chunk_width])
-        return looked_up()
+        return read()
 
     def _update_utilities(self, entries, num_accesses, gradients, scale) -> list[Any]:
         """u = gamma u + a g for one step: [U] entries, their accesses, [U * K, w] summed gradients and what scaled these."""

@@ -1,0 +1,115 @@
+"""ChunkedEmbedding (FIITED): bytes, training step and look-up at serving, against a uniform table of 32 dimensions.
+
+Criteo profile: 39 fields, 1.1M rows in all, Zipf ids; 75% of the chunks pruned, a pruning every 100 steps. The uniform model
+has one fused table (PlannedEmbedding), the same adapter and backbone. `python benchmarks/fiited.py`: about 30 minutes on 2
+cores.
+
+- Bytes: variables of the layer's stores and the optimizer's slots for their pools, against table and slots.
+- Training step: 100 steps inside plain `fit`, one pruning among them, after 101 steps, the first pruning among them.
+- Look-up: the embeddings of 39 inputs, [512, 39, 32], in a traced function, after training has spread the chunks.
+"""
+
+import functools
+import statistics
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from criteo_profile import ADAPTER_WIDTH, make_batches, make_fields
+from harness import SEED, Figure, main
+
+import keras_dimgrow as kd
+
+TOTAL_ROWS = 1_100_000
+DIM = 32
+PRUNING_RATIO = 0.75
+BATCH_SIZE = 2048
+SERVED_BATCH_SIZE = 512
+WARM_UP, STEPS = 101, 100
+CALLS, BLOCKS = 50, 9
+CHUNKS = (2, 4, 8)
+OPTIMIZERS = {"lazy_adam": kd.LazyAdam, "keras_adam": keras.optimizers.Adam}
+
+
+def make_model(num_chunks: int | None, optimizer: str) -> kd.RankingModel:
+    """The model with rows in `num_chunks` chunks, or None: the uniform one."""
+    fields = make_fields(TOTAL_ROWS)
+    if num_chunks is None:
+        layer = kd.PlannedEmbedding(kd.EmbeddingPlan.uniform(fields, DIM), ADAPTER_WIDTH, seed=SEED)
+    else:
+        config = kd.ChunkConfig(chunks=num_chunks, pruning_ratio=PRUNING_RATIO)
+        layer = kd.ChunkedEmbedding(fields, config, ADAPTER_WIDTH, seed=SEED)
+    model = kd.build_model(layer, kd.ModelConfig(adapter_width=ADAPTER_WIDTH), seed=SEED)
+    model.compile(OPTIMIZERS[optimizer](1e-3), "binary_crossentropy", jit_compile=False)
+    return model
+
+
+def time_step(num_chunks: int | None, optimizer: str) -> dict[str, float]:
+    """Mean milliseconds of a training step."""
+    model = make_model(num_chunks, optimizer)
+    batches = iter(make_batches(make_fields(TOTAL_ROWS), BATCH_SIZE))
+    model.fit(batches, steps_per_epoch=WARM_UP, verbose=0, shuffle=False)
+    begin = time.perf_counter()
+    model.fit(batches, steps_per_epoch=STEPS, verbose=0, shuffle=False)
+    return {"ms": 1000 * (time.perf_counter() - begin) / STEPS}
+
+
+def time_look_up(num_chunks: int | None) -> dict[str, float]:
+    """Median milliseconds of an inference look-up."""
+    model = make_model(num_chunks, "lazy_adam")
+    fields = make_fields(TOTAL_ROWS)
+    model.fit(make_batches(fields, BATCH_SIZE), steps_per_epoch=WARM_UP, verbose=0, shuffle=False)
+    layer = model.embedding
+    embed = tf.function(lambda inputs: layer.embed(inputs) if num_chunks else layer._embed(inputs)[DIM])
+    batches = [inputs for inputs, _ in make_batches(fields, SERVED_BATCH_SIZE, seed=1).take(CALLS)]
+    milliseconds = []
+    for _ in range(BLOCKS):
+        begin = time.perf_counter()
+        for inputs in batches:
+            embed(inputs)[0].numpy()
+        milliseconds.append(1000 * (time.perf_counter() - begin) / CALLS)
+    return {"ms": statistics.median(milliseconds[1:])}
+
+
+def count_bytes(num_chunks: int | None) -> dict[str, float]:
+    """Bytes of the embeddings, with all that belongs to them, and of the optimizer's slots."""
+    model = make_model(num_chunks, "keras_adam")
+    model.optimizer.build(model.trainable_variables)
+    kernel = model.embedding.kernel
+    embeddings = [variable for variable in model.embedding.variables if variable is not kernel]
+    trained = {variable.path.replace("/", "_") for variable in embeddings if variable.trainable}
+    slots = [slot for slot in model.optimizer.variables if any(path in slot.path for path in trained)]
+    sizes = [np.prod(v.shape) * tf.as_dtype(v.dtype).size for v in (*embeddings, *slots)]
+    return {"bytes": float(sum(sizes)), "variables": float(len(sizes))}
+
+
+CASES = {
+    f"step_{name}_{chunks or 'uniform'}": functools.partial(time_step, chunks, name)
+    for name in OPTIMIZERS
+    for chunks in (None, *CHUNKS)
+} | {
+    f"{name}_{chunks or 'uniform'}": functools.partial(measure, chunks)
+    for name, measure in (("look_up", time_look_up), ("bytes", count_bytes))
+    for chunks in (None, 2)
+}
+
+
+def ratio(case: str, chunks: int, key: str = "ms"):
+    return lambda results: results[f"{case}_{chunks}"][key] / results[f"{case}_uniform"][key]
+
+
+STEP_LIMITS = {2: (1.4, 1.0), 4: (1.7, 1.2), 8: (2.2, 1.5)}
+FIGURES = [
+    Figure("bytes with Adam's slots, K=2, 75% pruned / uniform 32", 0.35, 0.30, ratio("bytes", 2, "bytes")),
+    *(
+        Figure(f"training step, {name}, K={chunks} / uniform", *limits, ratio(f"step_{name}", chunks))
+        for name in OPTIMIZERS
+        for chunks, limits in STEP_LIMITS.items()
+    ),
+    Figure(f"look-up in inference, B={SERVED_BATCH_SIZE}, K=2 / plain table", 1.3, 1.1, ratio("look_up", 2)),
+]
+
+if __name__ == "__main__":
+    sys.exit(main(__file__, "FIITED's store against a uniform table, Criteo profile", CASES, FIGURES))
