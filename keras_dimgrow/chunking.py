@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_dimgrow.budget import Budget, parse_budget, require_budget
 from keras_dimgrow.config import Config
-from keras_dimgrow.fields import FieldInput
+from keras_dimgrow.fields import AnyField
 
 UTILITIES = ("gradient", "access")
 
@@ -104,7 +104,7 @@ def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def choose_ratios(config: ChunkConfig, dimensions: Mapping[FieldInput, int]) -> float | tuple[float, ...]:
+def choose_ratios(config: ChunkConfig, dimensions: Mapping[AnyField, int]) -> float | tuple[float, ...]:
     """The share of chunks that pruning aims at, or that of each chunk: the config's, or what its budget leaves.
 
     Args:

@@ -83,6 +83,8 @@ class EmbeddingPlan:
                 "A plan has chunks where it has fields in chunks, and only there; received chunks="
                 f"{self.chunks!r} and is_chunked for {[field.name for field in chunked]}."
             )
+        if self.chunks is None:
+            return
         for field in chunked:
             if not field.dimension or field.dimension % self.chunks.chunks:
                 raise ValueError(
@@ -122,8 +124,8 @@ class EmbeddingPlan:
             config: how rows are cut and pruned.
             dimension: of an unpruned row.
             min_rows: tables of so many rows and more are put in chunks; smaller ones stay as they are, removed ones removed.
-            is_start: whether rows start with the dimensions of this plan (at most `dimension`); else every table starts with the
-                same share of its chunks.
+            is_start: whether rows start with the dimensions of this plan (at most `dimension`); else every table starts with
+                the same share of its chunks.
 
         Raises:
             ValueError: if no table is so large, or `config` does not fit.

@@ -26,8 +26,9 @@ _REFUSAL = (
 def with_storage(model: keras.Model, storage: str = "float32") -> keras.Model:
     """A model like `model` that only predicts: smaller and faster, for `keras.export.ExportArchive` or a .keras file.
 
-    Each PlannedEmbedding becomes a `StoredEmbedding`; a ChunkedEmbedding a `StoredChunkedEmbedding`, which has the pool, its
-    chunks stored as rows are, and the index, 4 bytes a chunk of each row, and nothing else. All other weights are copied; `model` is left as it is.
+    Each PlannedEmbedding becomes a `StoredEmbedding`. A ChunkedEmbedding becomes a `StoredChunkedEmbedding`, which has the
+    pool, its chunks stored as rows are, and the index, 4 bytes for each chunk of an unpruned row. All other weights are copied;
+    `model` is left as it is.
 
     | storage | bytes of a row of d dimensions | predictions |
     |---|---|---|

@@ -112,8 +112,8 @@ def retrain(
     """Trains a model with the dimensions of `plan`, from scratch or from the state of a search (section 4.2.2).
 
     Args:
-        plan: dimension of every field; fields of dimension 0 are no inputs of the model. The rows of its fields in chunks get and
-            lose dimensions in this training, from their `start_dimension` on.
+        plan: dimension of every field; fields of dimension 0 are no inputs of the model. The rows of its fields in chunks get
+            and lose dimensions in this training, from their `start_dimension` on.
         train_data, validation_data: batches of ({field: int [B]}, label [B]).
         config: a TrainingConfig.
         model_config: the backbone and its sizes.

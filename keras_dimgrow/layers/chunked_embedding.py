@@ -187,9 +187,9 @@ class ChunkedEmbedding(keras.layers.Layer):
     def start_with(self, dimensions: Mapping[str, int]) -> None:
         """Gives rows their first chunks by a plan (`plan.dimensions`, of MDE or DimGrow, say), before training.
 
-        A table of dimension d starts with the d / w first chunks of its rows; of a broken number, low ids get the last one. That
-        takes as much memory as the plan's table does. Where the pool is too small for all, first chunks go before second ones.
-        Without this, each table starts with the share of its chunks that the pool has room for, low ids first.
+        A table of dimension d starts with the first d / w chunks of its rows; where that is no whole number, low ids have one
+        more. That takes as much memory as the plan's table. Where the pool is too small for all, first chunks go before second
+        ones. Without this, each table starts with the share of its chunks that the pool has room for, low ids first.
 
         Args:
             dimensions: field name -> dimension; fields that are left out start without chunks.

@@ -101,8 +101,8 @@ class PlannedEmbedding(keras.layers.Layer):
         if self.plan.chunks is not None:
             raise ValueError(
                 f"{self.name}: a PlannedEmbedding has no chunks; received a plan with "
-                f"{[field.name for field in self.plan.chunked_fields]} in chunks. Train it with retrain, or make its layer with "
-                "build_embedding."
+                f"{[field.name for field in self.plan.chunked_fields]} in chunks. Train it with retrain, or make its layer "
+                "with build_embedding."
             )
         self.adapter_width = adapter_width
         self.adapter = adapter

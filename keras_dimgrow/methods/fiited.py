@@ -1,5 +1,4 @@
-"""FIITED: dimensions by row, found while the model trains, inside a pool of fixed size (Luo et al., "FIITED: fine-grained embedding dimension optimization
-during training for recommender systems").
+"""FIITED: dimensions by row, found while the model trains, inside a pool of fixed size (Luo et al.).
 
 What it finds stands in the trained model (`SearchResult.model`): which chunks of which rows have memory. No retraining is
 needed. The plan says how to train such a model: which fields are in chunks, what their rows start with, how they are pruned.
@@ -37,7 +36,8 @@ class FIITEDConfig(Config):
     """How rows are cut and pruned, where they start, and how the model is trained.
 
     Args:
-        dimension: D of an unpruned row, at most the field's max_dim; chunking.chunks must divide it. Fields' min_dim is ignored.
+        dimension: D of an unpruned row, at most the field's max_dim; chunking.chunks must divide it. min_dim is
+            ignored.
         chunking: see `ChunkConfig`. Where `search` has a parameter_budget, it takes the place of a single `pruning_ratio`;
             the pool of a ratio for each chunk must fit it.
         initial: what rows start with. "uniform": every table with the same share of its chunks. "mixed_dimension" or "dimgrow":
@@ -90,7 +90,7 @@ def run(problem: SearchProblem, config: FIITEDConfig) -> SearchResult:
         return SearchResult(plan, note=initial.note, peak_table_bytes=peak)
     trajectory = Trajectory(problem, model.embedding, plan)
     train(model, problem.train_data, problem.validation_data, config.training, [trajectory])
-    notes = [initial.note, _tell(model.embedding.summary())]
+    notes = [initial.note, _tell(trajectory.records[-1]["pool"])]
     return SearchResult(
         plan,
         trajectory.records,
