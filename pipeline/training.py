@@ -75,6 +75,7 @@ def run_fn(fn_args) -> None:
         num_train_rows=int(train_data.cardinality()) * batch_size,
         num_epochs=result.num_epochs,
         num_reference_rows=len(rows),
+        embedding=result.model.embedding,
         settings={name: json.dumps(custom[name], sort_keys=True) for name in ("model", "training", "seed")}
         | {"batch_size": batch_size},
     )
@@ -94,6 +95,7 @@ def run_fn(fn_args) -> None:
         metrics = {
             "parameters": plan.parameters,
             "num_epochs": result.num_epochs,
+            **({} if plan.chunks is None else {"pool": result.model.embedding.summary()}),
             **vars(comparison.reference),
             "storage": custom["storage"],
             "storage_auc_difference": comparison.auc_difference,
