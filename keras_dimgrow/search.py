@@ -122,7 +122,7 @@ def retrain(
             training starts (`transfer_model`); `model_config` and `seed` are then those of the search. None: from scratch.
 
     Raises:
-        ValueError: if `transfer_from` is no model of a search, or `plan` is not that model's.
+        ValueError: if `transfer_from` is no model of a search, `plan` is not that model's, or has chunks.
 
     Example:
         >>> plan = EmbeddingPlan.uniform([Field(name="user", vocabulary_size=8)], 2)
@@ -140,6 +140,11 @@ def retrain(
             raise ValueError(
                 f"retrain: transfer_from must be the model of a SearchResult; received a {type(transfer_from).__name__}. "
                 "Fine-tune a model of your own with transfer_model(model), compile and fit."
+            )
+        if plan.chunks is not None:
+            raise ValueError(
+                "retrain: a model whose plan has chunks is trained already; there is nothing to transfer. Go on with model.fit, "
+                "or train from scratch, without transfer_from."
             )
         model = transfer_model(transfer_from)
         if model.embedding.plan != plan:
