@@ -143,8 +143,8 @@ def retrain(
             )
         if plan.chunks is not None:
             raise ValueError(
-                "retrain: a model whose plan has chunks is trained already; there is nothing to transfer. Go on with model.fit, "
-                "or train from scratch, without transfer_from."
+                "retrain: a model whose plan has chunks is trained already; there is nothing to transfer. Go on with "
+                "model.fit, or train from scratch, without transfer_from."
             )
         model = transfer_model(transfer_from)
         if model.embedding.plan != plan:

@@ -34,6 +34,7 @@ CONFIG = FIITEDConfig(
     min_rows=10,
     training=TrainingConfig(max_epochs=2, learning_rate=0.05),
 )
+MANUAL = ChunkConfig(pruning_ratio=(0.5, 0.9))
 BUDGET = 96  # left and right whole take 64
 
 
@@ -119,7 +120,7 @@ def test_retrain_trains_the_plan_from_its_file_as_the_search_did(found, planted)
 def test_a_trained_model_goes_on_with_fit_not_with_transfer_from(found, planted):
     result, _ = found
 
-    with pytest.raises(ValueError, match="has chunks and is trained already.*model.fit"):
+    with pytest.raises(ValueError, match=r"plan has chunks is trained already.*model\.fit"):
         retrain(result.plan, planted.batches(), config=CONFIG.training, transfer_from=result.model)
 
 
@@ -213,7 +214,7 @@ def test_settings_that_make_no_sense_are_refused(method, settings, message):
         ({}, 65, "the pool of chunks must have 1 to"),
         ({"min_rows": 65}, BUDGET, "No table is put in chunks: received min_rows=65"),
         (
-            {"chunking": ChunkConfig(pruning_ratio=(0.5, 0.9))},
+            {"chunking": MANUAL},
             BUDGET,
             r"pruning_ratio=\(0.5, 0.9\) holds 76 values; .* leaves 32",
         ),
@@ -225,7 +226,7 @@ def test_a_budget_that_leaves_no_room_is_refused(planted, changes, budget, messa
 
 
 def test_a_pool_of_manual_ratios_may_stay_below_the_budget(planted):
-    found = plan(planted, budget=160, chunking=ChunkConfig(pruning_ratio=(0.5, 0.9)))
+    found = plan(planted, budget=160, chunking=MANUAL)
 
     assert found.pool_parameters == int((0.5 + 0.1) * 64 + 1e-6) * 2
     assert found.chunks.chunk_ratios == (0.5, 0.9)
@@ -239,9 +240,10 @@ def test_a_layer_without_chunks_refuses_a_plan_with_them(found):
 # Stored, saved and exported.
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
-@pytest.mark.parametrize("min_rows", [0, 10])
-@pytest.mark.parametrize("model_config", [FM, JOINT], ids=["per_field", "joint"])
+@pytest.mark.parametrize(
+    ("storage", "min_rows", "model_config"),
+    [("float32", 0, FM), ("float16", 10, FM), ("float32", 10, JOINT), ("int8", 10, JOINT)],
+)
 def test_a_stored_model_predicts_the_same_from_pool_and_index_alone(planted, tmp_path, storage, min_rows, model_config):
     found = plan(planted, budget=160, min_rows=min_rows)
     model = build_model(build_embedding(found, model_config, seed=0), model_config, seed=0)
