@@ -159,8 +159,8 @@ def choose_thresholds(
     )
     thresholds = []
     for column, share in zip(columns, shares, strict=True):
-        # Of an exact share the product may lie just below its whole number.
-        num_pruned = tf.cast(tf.floor(tf.cast(num_drawn, tf.float64) * share + 1e-6), tf.int32)
+        # Of an exact share the product may lie just above its whole number.
+        num_pruned = tf.cast(tf.math.ceil(tf.cast(num_drawn, tf.float64) * share - 1e-6), tf.int32)
         ordered = tf.sort(tf.gather(column, drawn))
         thresholds.append(tf.where(num_pruned > 0, ordered[tf.maximum(num_pruned, 1) - 1], -1.0))
     return thresholds[0] if isinstance(ratios, float | int) else tf.stack(thresholds)

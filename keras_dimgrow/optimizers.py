@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from keras_dimgrow.variables import GrowableVariable, PoolVariable, UniqueSlices
+from keras_dimgrow.variables import GrowableVariable, PoolVariable
 
 if TYPE_CHECKING:
     from keras.optimizers import Optimizer as _Optimizer
@@ -95,7 +95,7 @@ class GrowableSlots(_Optimizer):
 class _MuonSlots(GrowableSlots):
     def _should_use_adamw(self, variable):
         # Muon makes a whole matrix orthogonal, which needs static sizes; its authors leave embeddings to AdamW, too.
-        return isinstance(variable, GrowableVariable) or super()._should_use_adamw(variable)
+        return isinstance(variable, GrowableVariable | PoolVariable) or super()._should_use_adamw(variable)
 
 
 class _ScheduleFreeSlots(GrowableSlots):
@@ -197,10 +197,8 @@ class LazyAdam(GrowableSlots, keras.optimizers.Adam):
         beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
         alpha = tf.cast(learning_rate, dtype) * tf.sqrt(1 - beta_2**step) / (1 - beta_1**step)
 
-        rows, summed = gradient.indices, tf.cast(gradient.values, dtype)
-        if not isinstance(gradient, UniqueSlices):
-            rows, position = tf.unique(rows)
-            summed = tf.math.unsorted_segment_sum(summed, position, tf.size(rows))
+        rows, position = tf.unique(gradient.indices)
+        summed = tf.math.unsorted_segment_sum(tf.cast(gradient.values, dtype), position, tf.size(rows))
         new_momentum = tf.gather(momentum, rows)
         new_momentum += (summed - new_momentum) * (1 - self.beta_1)
         new_velocity = tf.gather(velocity, rows)

@@ -105,10 +105,6 @@ class GrowableVariable(keras.Variable):
         self._value.assign(array)
 
 
-class UniqueSlices(tf.IndexedSlices):
-    """A sparse gradient in which no row occurs twice: nothing has to be summed."""
-
-
 class PoolVariable(keras.Variable):
     """A Keras variable [slots, width] whose rows change owners: it tells optimizers which rows they have to start anew.
 

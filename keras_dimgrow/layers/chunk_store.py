@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow.chunking import ChunkConfig, choose_changes, choose_thresholds, hash_rows, mix_with_means
-from keras_dimgrow.variables import PoolVariable, UniqueSlices
+from keras_dimgrow.variables import PoolVariable
 
 # Utilities are stored as u / gamma^n, n steps after they were last rescaled; this is how large 1 / gamma^n may become.
 MAX_GROWTH = 1e12
@@ -37,7 +37,7 @@ class ChunkStore(keras.layers.Layer):
         seed: seed of initial values and samples.
 
     Raises:
-        ValueError: for less than one slot, or more than int32 can address.
+        ValueError: for less than one slot, or more slots or chunks than int32 can count.
     """
 
     def __init__(
@@ -69,6 +69,11 @@ class ChunkStore(keras.layers.Layer):
         self.num_rows = sum(table_sizes)
         self.num_entries = min(self.num_rows, config.entries or self.num_rows)
         self.starts = np.cumsum([0, *table_sizes[:-1]]).tolist()
+        if self.num_entries * config.chunks >= 2**31:
+            raise ValueError(
+                f"{self.name}: entries times chunks must be below 2^31; received {self.num_entries} entries of "
+                f"{config.chunks} chunks. Lower the ChunkConfig's chunks, or hash rows to fewer entries."
+            )
         self._steps_to_rescale = max(1, int(math.log(MAX_GROWTH) / -math.log(config.decay)))
 
     def build(self, input_shape=None):
@@ -102,8 +107,9 @@ class ChunkStore(keras.layers.Layer):
         self.rescaled_at = add("rescaled_at", 0)
         self.prune_seed = add("prune_seed", [self.seed, 0])
         self.counts = add("counts", np.zeros(len(COUNTS)), "int64")
-        self.pool.is_fresh = add("is_fresh", np.zeros(self.num_slots + 1), "bool")
-        self.pool.num_fresh = add("num_fresh", 0)
+        # As attributes of the layer, too: tf.train.Checkpoint does not look into variables.
+        self.is_fresh = self.pool.is_fresh = add("is_fresh", np.zeros(self.num_slots + 1), "bool")
+        self.num_fresh = self.pool.num_fresh = add("num_fresh", 0)
 
     def _allocate_first(self, quotas: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Index and free stack in which the first `quotas[t][k]` rows of table t have chunk k, as far as the pool reaches.
@@ -133,45 +139,40 @@ class ChunkStore(keras.layers.Layer):
     def look_up(self, entries: tf.Tensor, is_training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """The rows of entries, int [N] -> [N, D], pruned chunks as zeros; and a loss of 0.
 
-        The gradient reaches live chunks only, summed over the places of an entry. Added to the losses of the model, the
+        In training the gradient reaches live chunks only, summed over the places of an entry; in inference there is none.
+        Added to the losses of the model, the
         second output says by how much gradients are scaled (a LossScaleOptimizer), so that utilities are not.
         """
+        # tf.gather on the variable reads the touched rows only; keras.ops.take would copy the pool first.
         if not is_training:
-            return self._read(entries)
+            chunks = tf.gather(self.pool.value, tf.gather(self.index.value, entries))
+            return tf.reshape(tf.stop_gradient(chunks), [-1, self.dimension]), tf.zeros([])
         self._prune_if_due()
         # Popular rows come many times in a batch: what is scattered over the pool is read, and summed, once.
         unique, position, num_accesses = tf.unique_with_counts(entries)
-        rows, zero = self._read(unique, num_accesses)
-        return tf.gather(rows, position), zero
+        addresses = tf.reshape(tf.gather(self.index.value, unique), [-1])
+        live = tf.where(addresses > 0)[:, 0]
 
-    def _read(self, entries: tf.Tensor, num_accesses: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`look_up`; of distinct entries in training, with the accesses of each: its gradient updates utilities."""
-
+        # Without the pool inside: a custom gradient of a function with a variable reads all of the variable.
         @tf.custom_gradient
-        def read():
-            addresses = tf.gather(self.index.value, entries)
-            # tf.gather on the variable reads the touched rows only; keras.ops.take would copy the pool first.
-            chunks = tf.gather(self.pool.value, addresses)
+        def pad(live_chunks):
+            shape = tf.cast([tf.size(addresses), self.chunk_width], live.dtype)
+            padded = tf.scatter_nd(live[:, tf.newaxis], live_chunks, shape)
 
-            def gradient(d_rows, d_zero, variables=None):
+            def gradient(d_rows, d_zero):
                 if isinstance(d_rows, tf.IndexedSlices):
-                    d_rows = tf.math.unsorted_segment_sum(d_rows.values, d_rows.indices, tf.size(entries))
+                    d_rows = tf.math.unsorted_segment_sum(d_rows.values, d_rows.indices, tf.size(unique))
                 of_chunks = tf.reshape(d_rows, [-1, self.chunk_width])
-                flat = tf.reshape(addresses, [-1])
-                slices_of, updates = tf.IndexedSlices, []
-                if num_accesses is not None:
-                    slices_of = UniqueSlices
-                    scale = tf.where(d_zero == 0, tf.ones_like(d_zero), d_zero)
-                    updates = self._update_utilities(entries, num_accesses, of_chunks, scale)
+                scale = tf.where(d_zero == 0, tf.ones_like(d_zero), d_zero)
+                updates = self._update_utilities(unique, num_accesses, of_chunks, scale)
                 # A function that is differentiated from outside runs only what its gradients depend on.
                 with tf.control_dependencies(updates):
-                    live = tf.where(flat > 0)[:, 0]
-                return [], [slices_of(tf.gather(of_chunks, live), tf.gather(flat, live), shape_of_pool)]
+                    return tf.gather(of_chunks, live)
 
-            return (tf.reshape(chunks, [-1, self.dimension]), tf.zeros([])), gradient
+            return (tf.reshape(padded, [-1, self.dimension]), tf.zeros([])), gradient
 
-        shape_of_pool = tf.constant([self.num_slots + 1, self.chunk_width])
-        return read()
+        rows, zero = pad(tf.gather(self.pool.value, tf.gather(addresses, live)))
+        return tf.gather(rows, position), zero
 
     def _update_utilities(self, entries, num_accesses, gradients, scale) -> list[Any]:
         """u = gamma u + a g for one step: [U] entries, their accesses, [U * K, w] summed gradients and what scaled these."""

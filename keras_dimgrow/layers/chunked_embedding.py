@@ -24,7 +24,8 @@ class ChunkedEmbedding(keras.layers.Layer):
     variables: a model that is saved and loaded in the middle of a period goes on as if it had not been.
 
     Any optimizer trains the layer. `LazyAdam`, and Keras's own made `growable`, also start their slots anew where a chunk
-    has a new owner; with others it inherits the moments of the last one.
+    has a new owner; with others it inherits the moments of the last one. Calls without `training=True` give chunks no
+    gradients.
 
     Args:
         fields: the fields, in the order of the inputs. `max_dim` is the dimension of an unpruned row, `min_dim` is ignored.
