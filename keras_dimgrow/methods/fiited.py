@@ -10,6 +10,7 @@ when held-out loss stops improving, and the weights of the best check are kept, 
 """
 
 import dataclasses
+import logging
 import time
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ from keras_dimgrow.methods.problem import SearchProblem, SearchResult
 from keras_dimgrow.models import build_embedding, build_model
 from keras_dimgrow.plan import EmbeddingPlan
 from keras_dimgrow.training import TrainingConfig, train
+
+logger = logging.getLogger(__name__)
 
 INITIAL = ("uniform", "mixed_dimension", "dimgrow")
 BYTES_PER_VALUE = 4
@@ -76,12 +79,16 @@ class FIITEDConfig(Config):
 
 
 def run(problem: SearchProblem, config: FIITEDConfig) -> SearchResult:
-    """Plans the chunks and, unless `retrain` is to do it, trains the model.
+    """Plans the chunks and, unless `retrain` is to do it, trains the model. An interrupted search starts over.
 
     Raises:
         ValueError: if the budget leaves no pool, a pool of manual ratios does not fit it, no table has `min_rows`, or
             "dimgrow" has no validation data.
     """
+    if problem.checkpoint_directory is not None and config.is_trained:
+        logger.warning(
+            "fiited's training keeps no checkpoints; checkpoint_directory=%r is not used", problem.checkpoint_directory
+        )
     initial = _find_initial(problem, config)
     plan = plan_chunks(initial.plan, config, problem)
     model = build_model(build_embedding(plan, problem.model_config, problem.seed), problem.model_config, problem.seed)
