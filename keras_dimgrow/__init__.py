@@ -35,15 +35,17 @@ from keras_dimgrow.models import (
     ModelConfig,
     RankingModel,
     WideDeep,
+    build_embedding,
     build_model,
 )
 from keras_dimgrow.optimizers import GrowableAdam, GrowableSlots, LazyAdam, growable
 from keras_dimgrow.plan import EmbeddingPlan, PlannedField
 from keras_dimgrow.policy import GrowthConfig
 from keras_dimgrow.quantize import StorageComparison, compare_storage, with_storage
-from keras_dimgrow.search import TrainingConfig, TrainingResult, retrain, search
+from keras_dimgrow.search import retrain, search
 from keras_dimgrow.shuffle_gate import GateConfig, ShuffleGate
 from keras_dimgrow.steps import choose_batch_size
+from keras_dimgrow.training import TrainingConfig, TrainingResult
 from keras_dimgrow.transfer import transfer_layer, transfer_model
 from keras_dimgrow.variables import GrowableVariable
 from keras_dimgrow.vocabulary import grow_vocabulary
@@ -83,6 +85,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingResult",
     "WideDeep",
+    "build_embedding",
     "build_model",
     "choose_batch_size",
     "compare_storage",

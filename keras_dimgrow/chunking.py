@@ -4,13 +4,14 @@ The functions are pure: tensors in, decisions out. `ChunkStore` carries the stat
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
-from keras_dimgrow.budget import Budget, require_budget
+from keras_dimgrow.budget import Budget, parse_budget, require_budget
 from keras_dimgrow.config import Config
+from keras_dimgrow.fields import AnyField
 
 UTILITIES = ("gradient", "access")
 
@@ -101,6 +102,30 @@ class ChunkConfig(Config):
 
 def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def choose_ratios(config: ChunkConfig, dimensions: Mapping[AnyField, int]) -> float | tuple[float, ...]:
+    """The share of chunks that pruning aims at, or that of each chunk: the config's, or what its budget leaves.
+
+    Args:
+        dimensions: first field of each table -> dimension of an unpruned row.
+    """
+    if config.parameter_budget is None:
+        return config.pruning_ratio  # type: ignore[return-value]
+    unpruned = sum(table.vocabulary_size * dim for table, dim in dimensions.items())
+    return max(0.0, 1 - parse_budget(config.parameter_budget, dimensions) / unpruned)
+
+
+def count_slots(config: ChunkConfig, num_rows: int, ratios: float | tuple[float, ...]) -> int:
+    """Chunks that the pool of tables of one dimension holds: those of all entries that are not pruned.
+
+    Args:
+        num_rows: rows of these tables.
+        ratios: from `choose_ratios`.
+    """
+    num_entries = min(num_rows, config.entries or num_rows)
+    shares = ratios if isinstance(ratios, tuple) else (ratios,) * config.chunks
+    return int(sum((1 - share) * num_entries for share in shares) + 1e-6)
 
 
 def hash_rows(rows: tf.Tensor, num_entries: int) -> tf.Tensor:

@@ -7,20 +7,28 @@ import tensorflow as tf
 
 from keras_dimgrow.clones import clone_with
 from keras_dimgrow.evaluation import Evaluation, evaluate
-from keras_dimgrow.layers import PlannedEmbedding, StoredEmbedding
+from keras_dimgrow.layers import (
+    ChunkedEmbedding,
+    PartlyChunkedEmbedding,
+    PlannedEmbedding,
+    StoredChunkedEmbedding,
+    StoredEmbedding,
+)
 from keras_dimgrow.layers.stored_embedding import validate_storage
 from keras_dimgrow.storage import pad_dimensions
 
 _REFUSAL = (
-    "with_storage takes a RankingModel, functional or sequential model with a PlannedEmbedding, as retrain gives; received "
-    "{model}. For the model of a search, call transfer_model first."
+    "with_storage takes a RankingModel, functional or sequential model with a PlannedEmbedding or ChunkedEmbedding, as retrain "
+    "gives; received {model}. For the model of a search, call transfer_model first."
 )
 
 
 def with_storage(model: keras.Model, storage: str = "float32") -> keras.Model:
     """A model like `model` that only predicts: smaller and faster, for `keras.export.ExportArchive` or a .keras file.
 
-    Each PlannedEmbedding becomes a `StoredEmbedding`. All other weights are copied; `model` is left as it is.
+    Each PlannedEmbedding becomes a `StoredEmbedding`. A ChunkedEmbedding becomes a `StoredChunkedEmbedding`, which has the
+    pool, its chunks stored as rows are, and the index, 4 bytes for each chunk of an unpruned row. All other weights are copied;
+    `model` is left as it is.
 
     | storage | bytes of a row of d dimensions | predictions |
     |---|---|---|
@@ -32,7 +40,8 @@ def with_storage(model: keras.Model, storage: str = "float32") -> keras.Model:
     have dimensions of their own.
 
     Args:
-        model: a `RankingModel`, a functional or a sequential model with a `PlannedEmbedding`; may be nested.
+        model: a `RankingModel`, a functional or a sequential model with a `PlannedEmbedding`, `ChunkedEmbedding` or
+            `PartlyChunkedEmbedding`; may be nested.
         storage: "float32", "float16" or "int8".
 
     Raises:
@@ -48,7 +57,12 @@ def with_storage(model: keras.Model, storage: str = "float32") -> keras.Model:
     """
     validate_storage(storage)
 
-    def store(layer: PlannedEmbedding) -> StoredEmbedding:
+    def store(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if type(layer) is PartlyChunkedEmbedding:
+            parts = store(layer.whole), store(layer.chunked)
+            return PartlyChunkedEmbedding(*parts, layer.names, dtype=layer.dtype_policy, name=layer.name)
+        if type(layer) is ChunkedEmbedding:
+            return StoredChunkedEmbedding.of(layer, storage)
         if type(layer) is not PlannedEmbedding:  # a subclass may compute anything
             raise ValueError(_REFUSAL.format(model=f"{layer.name!r}, a {type(layer).__name__}"))
         tables, kernels = layer.tables_by_field(), layer.kernels_by_field()
@@ -66,7 +80,8 @@ def with_storage(model: keras.Model, storage: str = "float32") -> keras.Model:
         stored.assign_by_field(tables, kernels)
         return stored
 
-    stored = clone_with(model, (PlannedEmbedding,), store, _REFUSAL)
+    kinds = (PlannedEmbedding, ChunkedEmbedding, PartlyChunkedEmbedding)
+    stored = clone_with(model, kinds, store, _REFUSAL)
     stored.trainable = False
     return stored
 

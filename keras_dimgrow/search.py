@@ -1,6 +1,5 @@
 """`search` finds an EmbeddingPlan; `retrain` trains a model with one."""
 
-import dataclasses
 import difflib
 import logging
 from collections.abc import Callable, Sequence
@@ -11,45 +10,15 @@ import tensorflow as tf
 
 from keras_dimgrow.budget import Budget, parse_budget, require_budget
 from keras_dimgrow.config import Config
-from keras_dimgrow.distributed import fit, outside_of_strategy
-from keras_dimgrow.evaluation import Evaluation, evaluate
+from keras_dimgrow.distributed import outside_of_strategy
 from keras_dimgrow.fields import Field, tables_of
-from keras_dimgrow.layers import PlannedEmbedding
 from keras_dimgrow.methods import METHODS, Method, SearchProblem, SearchResult
-from keras_dimgrow.models import ModelConfig, RankingModel, build_model
-from keras_dimgrow.optimizers import LazyAdam
+from keras_dimgrow.models import ModelConfig, RankingModel, build_embedding, build_model
 from keras_dimgrow.plan import EmbeddingPlan
-from keras_dimgrow.steps import steps_per_pass
+from keras_dimgrow.training import TrainingConfig, TrainingResult, train
 from keras_dimgrow.transfer import transfer_model
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Config):
-    """How a model with a given plan is trained.
-
-    Args:
-        max_epochs: passes over the training data at most.
-        checks_per_epoch: validations in each pass: click data is often learned within one or two.
-        patience_epochs: training stops when validation log loss has not improved for this many epochs, and the weights
-            of the best check are kept.
-        learning_rate: of LazyAdam.
-
-    Example:
-        >>> TrainingConfig.from_dict({"max_epochs": 3}).patience_epochs
-        2
-    """
-
-    max_epochs: int = 20
-    checks_per_epoch: int = 4
-    patience_epochs: int = 2
-    learning_rate: float = 3e-3
-
-    def __post_init__(self) -> None:
-        for key in ("max_epochs", "checks_per_epoch", "patience_epochs"):
-            self._require_int(key, 1)
-        self._require_number("learning_rate", 0.0, above=True)
 
 
 def search(
@@ -147,15 +116,6 @@ def choose_method(method: str, config: Config | None, parameter_budget: Budget |
     return chosen, config
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingResult:
-    """A trained model, its validation at the best epoch (None without validation data), and the epochs it took."""
-
-    model: keras.Model
-    validation: Evaluation | None
-    num_epochs: float
-
-
 def retrain(
     plan: EmbeddingPlan,
     train_data: tf.data.Dataset,
@@ -169,7 +129,8 @@ def retrain(
     """Trains a model with the dimensions of `plan`, from scratch or from the state of a search (section 4.2.2).
 
     Args:
-        plan: dimension of every field; fields of dimension 0 are no inputs of the model.
+        plan: dimension of every field; fields of dimension 0 are no inputs of the model. The rows of its fields in chunks get
+            and lose dimensions in this training, from their `start_dimension` on.
         train_data, validation_data: batches of ({field: int [B]}, label [B]).
         config: a TrainingConfig.
         model_config: the backbone and its sizes.
@@ -180,7 +141,7 @@ def retrain(
             first. None: from scratch.
 
     Raises:
-        ValueError: if `transfer_from` is no such model, or `plan` does not fit it (`transfer_layer`).
+        ValueError: if `transfer_from` is no such model, or `plan` does not fit it (`transfer_layer`) or has chunks.
 
     Example:
         >>> plan = EmbeddingPlan.uniform([Field(name="user", vocabulary_size=8)], 2)
@@ -192,37 +153,17 @@ def retrain(
     config = config or TrainingConfig()
     model_config = model_config or ModelConfig()
     if transfer_from is None:
-        layer = PlannedEmbedding(plan, model_config.adapter_width, model_config.adapter, seed=seed, name="embedding")
-        layer.place(model_config.max_gpu_table_bytes)
-        model = build_model(layer, model_config, seed)
+        model = build_model(build_embedding(plan, model_config, seed), model_config, seed)
     else:
         if not isinstance(transfer_from, RankingModel):
             raise ValueError(
                 "retrain: transfer_from must be the model of a SearchResult or a TrainingResult; received a "
                 f"{type(transfer_from).__name__}. Fine-tune a model of your own with transfer_model(model), compile and fit."
             )
-        model = transfer_model(transfer_from, plan)
-    # Without XLA: it gained nothing where it was measured, and could not reach tables in the CPU's memory.
-    model.compile(LazyAdam(config.learning_rate), "binary_crossentropy", jit_compile=False)
-    # What `fit` calls an epoch is the time between two checks.
-    num_steps = steps_per_pass(train_data)
-    num_checks = 1 if validation_data is None else min(config.checks_per_epoch, num_steps)
-    steps_per_check = -(-num_steps // num_checks)
-    checks_per_epoch = -(-num_steps // steps_per_check)
-    callbacks = []
-    if validation_data is not None:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                "val_loss", patience=config.patience_epochs * checks_per_epoch, restore_best_weights=True
+        if plan.chunks is not None:
+            raise ValueError(
+                "retrain: a model whose plan has chunks is trained already; there is nothing to transfer. Go on with "
+                "model.fit, or train from scratch, without transfer_from."
             )
-        )
-    history = fit(
-        model,
-        train_data.repeat(),
-        steps_per_epoch=steps_per_check,
-        epochs=config.max_epochs * checks_per_epoch,
-        callbacks=callbacks,
-        validation_data=validation_data,
-    )
-    validation = None if validation_data is None else evaluate(model, validation_data)
-    return TrainingResult(model, validation, len(history.epoch) * steps_per_check / num_steps)
+        model = transfer_model(transfer_from, plan)
+    return train(model, train_data, validation_data, config)

@@ -65,7 +65,7 @@ class PlannedTables(tf_keras.layers.Layer):
     `[B, kept fields, adapter_width]` with the one per field.
 
     Raises:
-        ValueError: if a name in `fields` is not in the plan, or the plan removed all of them.
+        ValueError: if a name in `fields` is not in the plan, the plan removed all of them, or has fields in chunks.
     """
 
     def __init__(
@@ -81,6 +81,11 @@ class PlannedTables(tf_keras.layers.Layer):
         super().__init__(**({"autocast": False} | kwargs))
         adapters.validate_adapter(adapter, 1 if adapter_width is None else adapter_width)
         plan = EmbeddingPlan.from_dict(plan) if isinstance(plan, Mapping) else plan
+        if plan.chunks is not None:
+            raise ValueError(
+                f"{self.name}: tables for Keras 2 have no chunks; received a plan with "
+                f"{[field.name for field in plan.chunked_fields]} in chunks. Train it with retrain, or pass a plan by fields."
+            )
         self.plan = plan if fields is None else _part_of(plan, tuple(fields), self.name)
         self.adapter_width = adapter_width
         self.adapter = adapter

@@ -161,7 +161,12 @@ def _print_summary(console: rich.console.Console, summary, log_path: str) -> Non
     for heading in ("vocabulary", "dimension", "parameters"):
         table.add_column(heading, justify="right")
     for field in plan.fields:
-        table.add_row(field.name, f"{field.vocabulary_size:,}", str(field.dimension), f"{field.parameters:,}")
+        dimension, parameters = str(field.dimension), f"{field.parameters:,}"
+        if field.is_chunked:
+            dimension, parameters = f"{dimension} by row", "in the pool"
+        table.add_row(field.name, f"{field.vocabulary_size:,}", dimension, parameters)
+    if plan.chunks is not None:
+        table.add_row("pool of chunks", "", "", f"{plan.pool_parameters:,}")
     table.add_section()
     vocabulary = sum(field.vocabulary_size for field in plan.fields)
     table.add_row("total", f"{vocabulary:,}", str(plan.total_dimensions), f"{plan.parameters:,}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_dimgrow import ModelConfig, TrainingConfig
     from keras_dimgrow.config import Config
 
+TRAINED_METHODS = ("adaembed", "fiited")  # nothing is trained after their search
 WARM_STARTS = ("none", "plan", "weights")
 READERS = ("adult", "taxi", "criteo", "avazu", "csv", "tfrecord")
 
@@ -190,6 +191,11 @@ class PipelineConfig(Section):
             f"one of {', '.join(WARM_STARTS)}",
             _nearest(self.warm_start, WARM_STARTS),
         )
+        if self.warm_start == "weights" and self.search.method in TRAINED_METHODS:
+            raise UserError(
+                f"warm_start: weights: search.method {self.search.method} trains the model itself, from the start. Set "
+                "warm_start: plan, which keeps the ids of values, or another method."
+            )
         if self.data.label in self.features.columns:
             raise UserError(
                 f"the label {self.data.label!r} (data.label) is also a feature: the model would see what it must "

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_dimgrow import EmbeddingPlan, StorageComparison
+from keras_dimgrow import EmbeddingPlan, PlannedField, StorageComparison
 
 
 def write_model_card(
@@ -19,6 +19,7 @@ def write_model_card(
     num_epochs: float,
     num_reference_rows: int,
     settings: Mapping[str, Any],
+    embedding: keras.layers.Layer | None = None,
 ) -> str:
     """The card as Markdown; the same model gives the same text.
 
@@ -31,13 +32,12 @@ def write_model_card(
         num_epochs: passes until the weights that were kept.
         num_reference_rows: raw rows that are stored beside the model; 0 for none.
         settings: {name: value} of the training, one line each.
+        embedding: the layer that was trained, for a plan with chunks: it says what rows have.
     """
     validation = comparison.reference
     removed = [field.name for field in plan.fields if not field.dimension]
-    fields = [
-        f"| {_escape(field.name)} | {field.vocabulary_size:,} | {field.dimension} | {field.parameters:,} |"
-        for field in plan.fields
-    ]
+    means = {} if embedding is None or plan.chunks is None else embedding.mean_dimensions()
+    fields = [f"| {_escape(field.name)} | {field.vocabulary_size:,} | {_size(field, means)} |" for field in plan.fields]
     lines = [
         f"# Model card: probability of `{label}`",
         "",
@@ -68,6 +68,7 @@ def write_model_card(
         f" {plan.parameters:,} |",
         "",
         f"Embedding parameters: {plan.ratio_to_uniform(16):.1%} of those of 16 dimensions everywhere."
+        + (_describe_pool(plan, embedding.summary()) if embedding and plan.chunks else "")
         + (f" Accepted and ignored: {', '.join(map(_escape, removed))}." if removed else ""),
         "",
         "## Use",
@@ -84,6 +85,22 @@ def write_model_card(
         *(f"- {name}: {value}" for name, value in settings.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _size(field: PlannedField, means: Mapping[str, float]) -> str:
+    """Dimensions and parameters, as two cells."""
+    if not field.is_chunked:
+        return f"{field.dimension} | {field.parameters:,}"
+    mean = means[field.name]
+    return f"{mean:.3g} of {field.dimension}, by row | {round(mean * field.vocabulary_size):,}"
+
+
+def _describe_pool(plan: EmbeddingPlan, pool: Mapping[str, int]) -> str:
+    return (
+        f" {plan.pool_parameters:,} of them are a pool of {pool['slots']:,} chunks that rows share, {pool['used']:,} in use."
+        f" Until these weights, {pool['evicted']:,} chunks were evicted, {pool['allocated']:,} allocated, and"
+        f" {pool['dropped']:,} times one found no room. Served are pool and index, 4 bytes for each chunk of each row."
+    )
 
 
 def _describe_reference(num_rows: int) -> str:

@@ -95,6 +95,7 @@ def run_fn(fn_args) -> None:
         num_train_rows=int(train_data.cardinality()) * batch_size,
         num_epochs=result.num_epochs,
         num_reference_rows=len(rows),
+        embedding=result.model.embedding,
         settings={name: json.dumps(custom[name], sort_keys=True) for name in ("model", "training", "seed")}
         | {"batch_size": batch_size, "warm_start": "weights" if fn_args.base_model else "none"},
     )
@@ -114,6 +115,7 @@ def run_fn(fn_args) -> None:
         metrics = {
             "parameters": plan.parameters,
             "num_epochs": result.num_epochs,
+            **({} if plan.chunks is None else {"pool": result.model.embedding.summary()}),
             **vars(comparison.reference),
             "base_model": fn_args.base_model,
             "num_new_values": num_new_values,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,14 +12,24 @@ import keras_dimgrow as kd
 from benchmarks.quality.data import Data
 from benchmarks.quality.specs import MethodSpec
 from benchmarks.quality.store import Store
+from keras_dimgrow.methods.fiited import FIITEDConfig
 from pipeline.code_version import hash_modules
 
 # What a training depends on: a change of a method does not make trainings of old plans stale.
 TRAINING_MODULES = tuple(
     f"keras_dimgrow.{name}"
     for name in (
-        *("adapters", "evaluation", "fields", "layers.inputs", "layers.planned_embedding"),
-        *("models", "optimizers", "plan", "search", "steps", "variables"),
+        *(
+            "adapters",
+            "chunking",
+            "evaluation",
+            "fields",
+            "layers.chunk_store",
+            "layers.chunked_embedding",
+            "layers.inputs",
+        ),
+        *("layers.partly_chunked_embedding", "layers.planned_embedding"),
+        *("models", "optimizers", "plan", "search", "steps", "training", "variables"),
     )
 )
 
@@ -30,6 +40,7 @@ class Found:
 
     Attributes:
         dimensions: field -> dimension; None if the method could not keep the budget.
+        chunked_plan: the plan as JSON if some of its fields are in chunks, which dimensions do not say; else None.
         seconds: of the search, the race included.
         race_seconds: of the race that guards the plan, 0 if there was none.
         peak_table_bytes: most bytes in tables and their slots while searching; 0 for rules, which train nothing.
@@ -41,6 +52,7 @@ class Found:
     race_seconds: float = 0.0
     peak_table_bytes: int = 0
     note: str | None = None
+    chunked_plan: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,26 +96,30 @@ class Laboratory:
         share = "" if budget is None else f" at {budget:g}"
         return Found(**self._finish(key, f"search {spec.label}{share}, seed {seed}", self._search, spec, budget, seed))
 
-    def train(self, dimensions: Mapping[str, int], seed: int, model: kd.ModelConfig | None = None) -> Trained:
-        """One training of a plan; plans with the same dimensions are trained once for each seed.
+    def train(self, plan: kd.EmbeddingPlan, seed: int, model: kd.ModelConfig | None = None) -> Trained:
+        """One training of a plan; equal plans are trained once for each seed.
 
         Args:
-            dimensions: field -> dimension.
+            plan: of the data's fields.
             seed: of initial values and of the order of the rows.
             model: another backbone than the laboratory's.
         """
         model = model or self.model
         key = self._key("train", hash_modules(*TRAINING_MODULES), model) | {
-            "dimensions": [dimensions[field.name] for field in self.data.fields],
+            "dimensions": [plan.dimensions[field.name] for field in self.data.fields],
             "seed": seed,
             "training": self.training.to_dict(),
         }
-        name = f"train {self.plan(dimensions).parameters:,} parameters, {model.backbone}, seed {seed}"
-        return Trained(**self._finish(key, name, self._train, dimensions, seed, model))
+        if plan.chunks is not None:
+            key["plan"] = plan.to_dict()
+        name = f"train {plan.parameters:,} parameters, {model.backbone}, seed {seed}"
+        return Trained(**self._finish(key, name, self._train, plan, seed, model))
 
-    def plan(self, dimensions: Mapping[str, int]) -> kd.EmbeddingPlan:
-        """The plan with these dimensions."""
-        return kd.EmbeddingPlan.from_dimensions(self.data.fields, dimensions)
+    def plan(self, found: Found) -> kd.EmbeddingPlan:
+        """The plan of a search that found one."""
+        if found.chunked_plan is not None:
+            return kd.EmbeddingPlan.from_dict(found.chunked_plan)
+        return kd.EmbeddingPlan.from_dimensions(self.data.fields, found.dimensions)  # type: ignore[arg-type]
 
     @functools.cached_property
     def _is_warm(self) -> bool:
@@ -139,6 +155,9 @@ class Laboratory:
         return result
 
     def _search(self, spec: MethodSpec, budget: float | None, seed: int) -> Found:
+        config = spec.config
+        if isinstance(config, FIITEDConfig):  # what it trains is what `train` trains
+            config = dataclasses.replace(config, is_trained=False)
         begin = time.perf_counter()
         try:
             result = kd.search(
@@ -147,7 +166,7 @@ class Laboratory:
                 self.data.batches("search"),
                 method=spec.name,
                 parameter_budget=budget,
-                config=spec.config,
+                config=config,
                 model_config=self.model,
                 seed=seed,
             )
@@ -159,12 +178,13 @@ class Laboratory:
             race_seconds=result.race_seconds,
             peak_table_bytes=int(result.peak_table_bytes),
             note=result.note,
+            chunked_plan=None if result.plan.chunks is None else result.plan.to_dict(),
         )
 
-    def _train(self, dimensions: Mapping[str, int], seed: int, model: kd.ModelConfig) -> Trained:
+    def _train(self, plan: kd.EmbeddingPlan, seed: int, model: kd.ModelConfig) -> Trained:
         begin = time.perf_counter()
         trained = kd.retrain(
-            self.plan(dimensions),
+            plan,
             self.data.train_batches(self.batch_size, seed),
             self.data.batches("stop"),
             config=self.training,

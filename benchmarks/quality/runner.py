@@ -82,8 +82,8 @@ def train_row(
     """The row of one training of a plan that was found."""
     if found.dimensions is None:
         raise ValueError(f"{method}: there is no plan to train; {found.note}")
-    trained = laboratory.train(found.dimensions, training_seed(seed, index), model)
-    plan = laboratory.plan(found.dimensions)
+    plan = laboratory.plan(found)
+    trained = laboratory.train(plan, training_seed(seed, index), model)
     return Row(
         data=laboratory.data.name,
         method=method,

@@ -88,7 +88,7 @@ def _train(
         found = laboratory.search(spec, budget, seed)
         if found.dimensions is None:
             continue
-        dimension = laboratory.plan(found.dimensions).parameters // laboratory.data.num_table_rows
+        dimension = laboratory.plan(found).parameters // laboratory.data.num_table_rows
         for index in range(schedule.num_retrain_seeds):
             place = (budget, seed, index)
             plan = train_row(laboratory, spec.label, *place, found, model)

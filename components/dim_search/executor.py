@@ -107,7 +107,7 @@ class Executor(base_executor.BaseExecutor):
             json.dump(outcome, file, indent=2, sort_keys=True)
         write_report(
             os.path.join(report.uri, "report.html"),
-            plan=[vars(field) | {"field": field.name} for field in result.plan.fields],
+            plan=_report_rows(result),
             trajectory=result.trajectory,
             settings={"method": method, "parameter_budget": budget}
             | _flatten(config.to_dict())
@@ -156,6 +156,21 @@ def read_budget(text: str) -> Budget | None:
         return json.loads(text)
     except ValueError:
         return text  # `parse_budget` rejects what is no budget
+
+
+def _report_rows(result: SearchResult) -> list[dict[str, Any]]:
+    """The plan's fields as `write_report` takes them; of fields in chunks, what their rows had at the last check."""
+    plan = result.plan
+    unpruned = sum(table.parameters for table in plan.tables if table.is_chunked)
+    rows = []
+    for field in plan.fields:
+        row = vars(field) | {"field": field.name}
+        if field.is_chunked:
+            mean = field.dimension * plan.pool_parameters / unpruned  # of a plan that was not trained: the mean of all
+            mean = result.trajectory[-1]["dimensions"][field.name] if result.trajectory else mean
+            row |= {"mean_dimension": mean}
+        rows.append(row)
+    return rows
 
 
 def _write_records(directory: str, result: SearchResult) -> None:

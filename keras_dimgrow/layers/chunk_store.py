@@ -247,10 +247,10 @@ class ChunkStore(keras.layers.Layer):
 
     # What follows is eager.
 
-    def start_with(self, num_chunks: Sequence[int]) -> None:
-        """Gives rows their first chunks before training: so many for each table, as far as the pool reaches."""
+    def start_with(self, num_chunks: Sequence[float]) -> None:
+        """Gives rows their first chunks before training: so many on average for each table, as far as the pool reaches."""
         quotas = [
-            [size if chunk < count else 0 for chunk in range(self.config.chunks)]
+            [int(size * min(max(count - chunk, 0.0), 1.0)) for chunk in range(self.config.chunks)]
             for size, count in zip(self.table_sizes, num_chunks, strict=True)
         ]
         index, free = self._allocate_first(quotas)

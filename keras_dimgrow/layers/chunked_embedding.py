@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_dimgrow import adapters
-from keras_dimgrow.budget import parse_budget
-from keras_dimgrow.chunking import ChunkConfig
+from keras_dimgrow.chunking import ChunkConfig, choose_ratios, count_slots
 from keras_dimgrow.fields import Field, first_of_each_table
 from keras_dimgrow.layers.chunk_store import ChunkStore
 from keras_dimgrow.layers.inputs import FieldIds, batch_size_of, combine, present_ids, read_ids
@@ -51,6 +50,8 @@ class ChunkedEmbedding(keras.layers.Layer):
         (TensorShape([2, 64]), 50)
     """
 
+    _store_class = ChunkStore
+
     def __init__(
         self,
         fields: Sequence[Field],
@@ -78,10 +79,7 @@ class ChunkedEmbedding(keras.layers.Layer):
                     f"{self.name}, field {table.name!r}: the number of chunks must divide max_dim; received "
                     f"chunks={self.config.chunks}, max_dim={table.max_dim}."
                 )
-        ratio = self.config.pruning_ratio
-        if self.config.parameter_budget is not None:
-            unpruned = sum(table.vocabulary_size * table.max_dim for table in tables)
-            ratio = max(0.0, 1 - parse_budget(self.config.parameter_budget, self.fields) / unpruned)
+        ratio = choose_ratios(self.config, {table: table.max_dim for table in tables})
         self._dims = sorted({table.max_dim for table in tables})
         for dim in self._dims:
             # As attributes: tf.train.Checkpoint looks into no dict whose keys are numbers.
@@ -91,13 +89,10 @@ class ChunkedEmbedding(keras.layers.Layer):
 
     def _make_store(self, dim: int, tables: Sequence[Field], ratio) -> ChunkStore:
         sizes = [table.vocabulary_size for table in tables]
-        num_rows = min(sum(sizes), self.config.entries or sum(sizes))
-        shares = ratio if isinstance(ratio, tuple) else (ratio,) * self.config.chunks
-        num_slots = int(sum((1 - share) * num_rows for share in shares) + 1e-6)
-        return ChunkStore(
+        return self._store_class(
             sizes,
             dim,
-            num_slots,
+            count_slots(self.config, sum(sizes), ratio),
             ratio,
             self.config,
             self.stddev,
@@ -193,9 +188,9 @@ class ChunkedEmbedding(keras.layers.Layer):
     def start_with(self, dimensions: Mapping[str, int]) -> None:
         """Gives rows their first chunks by a plan (`plan.dimensions`, of MDE or DimGrow, say), before training.
 
-        A row of a field of dimension d starts with its first ceil(d / w) chunks. Where the pool is too small for all, first
-        chunks go before second ones, and low ids before high ones. Without this, each table starts with the share of its
-        chunks that the pool has room for, low ids first.
+        A table of dimension d starts with the first d / w chunks of its rows; where that is no whole number, low ids have one
+        more. That takes as much memory as the plan's table. Where the pool is too small for all, first chunks go before second
+        ones. Without this, each table starts with the share of its chunks that the pool has room for, low ids first.
 
         Args:
             dimensions: field name -> dimension; fields that are left out start without chunks.
@@ -203,7 +198,7 @@ class ChunkedEmbedding(keras.layers.Layer):
         for dim, store in self.stores.items():
             tables = first_of_each_table([field for field in self.fields if field.max_dim == dim], ())
             width = store.chunk_width
-            store.start_with([-(-dimensions.get(table.name, 0) // width) for table in tables])
+            store.start_with([dimensions.get(table.name, 0) / width for table in tables])
 
     def live_chunks(self) -> dict[str, np.ndarray]:
         """Field name -> live chunks of each of its rows, int [V]."""

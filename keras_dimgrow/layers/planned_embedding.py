@@ -76,7 +76,7 @@ class PlannedEmbedding(keras.layers.Layer):
     Output shape: `[B, adapter_width]`, or `[B, kept fields, adapter_width]` per field (all fields with `keep_removed`).
 
     Raises:
-        ValueError: for ids that do not fit (see `Field`).
+        ValueError: for a plan with fields in chunks (`build_embedding` takes it), and ids that do not fit (see `Field`).
 
     Example:
         >>> plan = EmbeddingPlan.uniform([PlannedField(name="city", vocabulary_size=50, dimension=1)], 4)
@@ -99,6 +99,12 @@ class PlannedEmbedding(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         adapters.validate_adapter(adapter, adapter_width)
         self.plan = EmbeddingPlan.from_dict(plan) if isinstance(plan, Mapping) else plan
+        if self.plan.chunks is not None:
+            raise ValueError(
+                f"{self.name}: a PlannedEmbedding has no chunks; received a plan with "
+                f"{[field.name for field in self.plan.chunked_fields]} in chunks. Train it with retrain, or make its layer "
+                "with build_embedding."
+            )
         self.adapter_width = adapter_width
         self.adapter = adapter
         self.stddev = stddev

@@ -72,7 +72,8 @@ class SearchResult:
         trajectory: one record a check: step, seconds, loss, dimensions, parameters, table_bytes and what the method adds
             (empty for rules, which train nothing).
         has_converged: False if the search was ended by its number of steps.
-        model: the trained search model, where `retrain(plan, ..., transfer_from=model)` can go on from it; else None.
+        model: the trained search model, where `retrain(plan, ..., transfer_from=model)` can go on from it; of fiited and
+            adaembed, the model trained to its end, which needs no retraining; else None.
         peak_table_bytes: most bytes that the search held in embedding tables and their optimizer slots at any time.
         race: one record a round and contestant of the race that the plan was put through (`RaceResult`); empty without one.
         race_seconds: how long that took, in seconds of the search's.

@@ -1,7 +1,8 @@
-"""Backbones over any embedding layer of this library, and `build_model`, which puts the two together."""
+"""Backbones over any embedding layer of this library, `build_embedding`, which makes the layer of a plan, and `build_model`,
+which puts the two together."""
 
 from keras_dimgrow.models.autoint import AutoInt
-from keras_dimgrow.models.build import BACKBONES, ModelConfig, RankingModel, build_model
+from keras_dimgrow.models.build import BACKBONES, ModelConfig, RankingModel, build_embedding, build_model
 from keras_dimgrow.models.dcn import DCN
 from keras_dimgrow.models.deepfm import DeepFM
 from keras_dimgrow.models.dlrm import DLRM
@@ -22,5 +23,6 @@ __all__ = [
     "ModelConfig",
     "RankingModel",
     "WideDeep",
+    "build_embedding",
     "build_model",
 ]

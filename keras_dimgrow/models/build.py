@@ -6,6 +6,8 @@ from typing import Any
 import keras
 
 from keras_dimgrow.config import Config
+from keras_dimgrow.fields import Field, FieldInput
+from keras_dimgrow.layers import ChunkedEmbedding, PartlyChunkedEmbedding, PlannedEmbedding
 from keras_dimgrow.models.autoint import AutoInt
 from keras_dimgrow.models.backbone import Backbone, DeepBackbone
 from keras_dimgrow.models.dcn import DCN
@@ -15,6 +17,7 @@ from keras_dimgrow.models.fm import FM
 from keras_dimgrow.models.ipnn import IPNN
 from keras_dimgrow.models.nfm import NFM
 from keras_dimgrow.models.wide_deep import WideDeep
+from keras_dimgrow.plan import EmbeddingPlan
 
 # Each class says which adapter it takes: `BACKBONES[name].adapter`.
 BACKBONES: dict[str, type[Backbone]] = {
@@ -120,6 +123,46 @@ class RankingModel(keras.Model):
     def from_config(cls, config):
         layers = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("embedding", "backbone")}
         return cls(**(config | layers))
+
+
+def build_embedding(plan: EmbeddingPlan, config: ModelConfig, seed: int) -> keras.layers.Layer:
+    """The embedding layer of a plan, its fields whole, in chunks or both, with the adapter of the configured backbone.
+
+    Args:
+        plan: what `search` found.
+        config: the backbone and its sizes.
+        seed: seed of initial values.
+
+    Returns:
+        A `PlannedEmbedding`, `ChunkedEmbedding` or `PartlyChunkedEmbedding`; one with chunks is built.
+
+    Example:
+        >>> from keras_dimgrow import ChunkConfig
+        >>> plan = EmbeddingPlan.uniform([Field(name="city", vocabulary_size=50)], 4)
+        >>> type(build_embedding(plan.in_chunks(ChunkConfig(pruning_ratio=0.5)), ModelConfig(), seed=0)).__name__
+        'ChunkedEmbedding'
+    """
+    sizes = config.adapter_width, config.adapter
+    if plan.chunks is None:
+        layer = PlannedEmbedding(plan, *sizes, seed=seed, name="embedding")
+        layer.place(config.max_gpu_table_bytes)
+        return layer
+    shared = [attribute.name for attribute in dataclasses.fields(FieldInput)]
+    fields = [
+        Field(**{key: getattr(field, key) for key in shared}, max_dim=field.dimension) for field in plan.chunked_fields
+    ]
+    chunked = ChunkedEmbedding(
+        fields, plan.chunks, *sizes, seed=seed, name="chunked" if plan.whole_fields else "embedding"
+    )
+    starts = {field.name: field.start_dimension for field in plan.chunked_fields}
+    chunked.build(None)
+    if None not in starts.values():
+        chunked.start_with(starts)  # type: ignore[arg-type]
+    if not plan.whole_fields:
+        return chunked
+    whole = PlannedEmbedding(EmbeddingPlan(plan.whole_fields), *sizes, seed=seed, name="whole")
+    whole.place(config.max_gpu_table_bytes)
+    return PartlyChunkedEmbedding(whole, chunked, [field.name for field in plan.kept_fields], name="embedding")
 
 
 def build_model(embedding: keras.layers.Layer, config: ModelConfig, seed: int) -> RankingModel:

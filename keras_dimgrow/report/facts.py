@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_dimgrow.report.formats import compact, count, duration, percent
+from keras_dimgrow.report.formats import compact, count, duration, in_bytes, percent
 
 Record = Mapping[str, Any]
 
@@ -17,6 +17,7 @@ class PlanRow:
     """One row of the plan table.
 
     Attributes:
+        mean_dimension: dimensions that a row has on average, of a field in chunks; None: all of `dimension`.
         share: of all embedding parameters of the plan.
         shares_with: the earlier field whose table the field uses; its parameters are counted there. None: its own.
     """
@@ -27,6 +28,7 @@ class PlanRow:
     parameters: int
     share: float
     shares_with: str | None = None
+    mean_dimension: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ def plan_rows(plan: Sequence[Mapping[str, Any]]) -> list[PlanRow]:
         name, table = str(field["field"]), field.get("table")
         owner = name if table is None else owners.setdefault(table, name)
         shares_with.append(None if owner == name else owner)
-    sizes = [int(field["vocabulary_size"]) * int(field["dimension"]) for field in plan]
+    sizes = [round(int(f["vocabulary_size"]) * f.get("mean_dimension", int(f["dimension"]))) for f in plan]
     parameters = [size if owner is None else 0 for size, owner in zip(sizes, shares_with, strict=True)]
     total = sum(parameters)
     rows = [
@@ -58,6 +60,7 @@ def plan_rows(plan: Sequence[Mapping[str, Any]]) -> list[PlanRow]:
             parameters=product,
             share=product / total if total else 0.0,
             shares_with=owner,
+            mean_dimension=field.get("mean_dimension"),
         )
         for field, product, owner in zip(plan, parameters, shares_with, strict=True)
     ]
@@ -70,9 +73,9 @@ def tables_of(rows: Sequence[PlanRow]) -> list[PlanRow]:
 
 
 def total_dimensions(rows: Sequence[PlanRow], record: Record) -> int:
-    """Dimensions of all tables at one check."""
+    """Dimensions of all tables at one check; of those in chunks, what their rows have on average."""
     sharing = {row.field for row in rows if row.shares_with is not None}
-    return sum(dimension for field, dimension in record["dimensions"].items() if field not in sharing)
+    return round(sum(dimension for field, dimension in record["dimensions"].items() if field not in sharing))
 
 
 def uniform_model(rows: Sequence[PlanRow], dimension: int) -> Uniform:
@@ -150,6 +153,17 @@ class RaceRow:
     standard_error: float
     eliminated_in: int | None
     is_chosen: bool
+
+
+def pool_rows(trajectory: Sequence[Record]) -> list[dict[str, Any]]:
+    """The checks that say what the pool of chunks holds and what happened in it since the search began."""
+    keys = ("slots", "used", "evicted", "allocated", "dropped")
+    return [
+        {"step": record["step"], "bytes": in_bytes(record["pool"]["bytes"])}
+        | {key: record["pool"][key] for key in keys}
+        for record in trajectory
+        if "pool" in record
+    ]
 
 
 def race_rows(race: Sequence[Record], parameters: int) -> list[RaceRow]:

@@ -30,9 +30,9 @@ def write_report(
     Args:
         path: of the HTML file; may be remote. Written to a temporary name, then renamed.
         plan: per field "field", "vocabulary_size" and "dimension" (0: removed), in the model's order; "table" for fields
-            that share one.
+            that share one, "mean_dimension" for those in chunks.
         trajectory: one record a check, as in `SearchResult.trajectory`; may be empty. "gains", "gates", losses, AUC and
-            "events" are shown where the records have them.
+            "events" and "pool" are shown where the records have them.
         settings: of the search, name to value. "grow_threshold" and "shrink_threshold" are drawn where gates are.
         versions: of the packages, name to version.
         uniform_dimension: embedding dimension of the model that the plan is compared with.
@@ -73,6 +73,7 @@ def write_report(
         growth=panels.growth_panels(rows, uniform, trajectory) if trajectory else [],
         cells=panels.field_cells(rows, trajectory, settings) if trajectory else [],
         measured=panels.measured_in(trajectory),
+        pool=facts.pool_rows(trajectory),
         race=facts.race_rows(race, sum(row.parameters for row in rows)),
         race_seconds=race_seconds,
         quality=panels.quality_panels(trajectory) if trajectory else [],

@@ -42,15 +42,19 @@ def laboratory(arrays, write_npz, tmp_path):
     )
 
 
+def make_plan(laboratory, **dimensions):
+    return kd.EmbeddingPlan.from_dimensions(laboratory.data.fields, dimensions)
+
+
 def test_equal_plans_are_trained_once_a_seed(laboratory, trained):
-    plan = {"user": 2, "hour": 4, "noise": 0}
+    plan = make_plan(laboratory, user=2, hour=4, noise=0)
 
     first = laboratory.train(plan, seed=0)
 
     assert laboratory.train(plan, seed=0) == first
     assert trained == [((2, 4, 0), 0)]
     laboratory.train(plan, seed=1)
-    laboratory.train(plan | {"noise": 1}, seed=0)
+    laboratory.train(make_plan(laboratory, user=2, hour=4, noise=1), seed=0)
     assert trained[1:] == [((2, 4, 0), 1), ((2, 4, 1), 0)]
 
 
@@ -63,7 +67,7 @@ def test_equal_plans_are_trained_once_a_seed(laboratory, trained):
     ],
 )
 def test_other_conditions_are_other_cases(laboratory, trained, change):
-    plan = dict.fromkeys(("user", "hour", "noise"), 2)
+    plan = make_plan(laboratory, user=2, hour=2, noise=2)
 
     laboratory.train(plan, seed=0)
     dataclasses.replace(laboratory, **change).train(plan, seed=0)
@@ -86,7 +90,7 @@ def test_a_second_run_with_more_seeds_does_the_missing_cases_only(laboratory, tr
 
 
 def test_an_interrupted_case_leaves_nothing_and_keeps_the_others(laboratory, trained, monkeypatch):
-    plan = dict.fromkeys(("user", "hour", "noise"), 2)
+    plan = make_plan(laboratory, user=2, hour=2, noise=2)
     laboratory.train(plan, seed=0)
 
     def interrupt(*arguments):
@@ -111,6 +115,20 @@ def test_a_rule_that_does_not_fit_is_a_result_and_says_so(laboratory, trained):
     assert "does not fit: uniform: one dimension for each field takes 200 parameters" in unfit.note
 
 
+def test_a_plan_with_chunks_is_trained_as_it_was_found_and_only_there(laboratory, trained):
+    specs = parse_methods("uniform,adaembed:chunking.period=7,fiited:min_rows=30")
+
+    results = run(laboratory, specs, Schedule([0.5], num_seeds=1, num_retrain_seeds=1))
+
+    assert results.find("adaembed:chunking.period=7", 0.5).rows[0].parameters <= 0.5 * 16 * 200
+    budgets = {row.method: row.parameters for row in results.rows}
+    assert budgets["fiited:min_rows=30"] == 0.5 * 16 * 200
+    # Beside the uniform ones; all have dimension 16 in name.
+    assert trained.count(((16, 16, 16), 0)) == 3
+    first = results.find("fiited:min_rows=30", 0.5).rows[0]
+    assert first.peak_embedding_bytes > 12 * first.parameters  # index and utilities, too
+
+
 def test_search_and_early_stopping_get_different_halves(laboratory, monkeypatch):
     monkeypatch.setattr(Laboratory, "_is_warm", True)
     given = {}
@@ -130,7 +148,7 @@ def test_search_and_early_stopping_get_different_halves(laboratory, monkeypatch)
     )
     (spec,) = parse_methods("uniform")
 
-    laboratory.train(laboratory.search(spec, 0.5, 0).dimensions, 0)
+    laboratory.train(laboratory.plan(laboratory.search(spec, 0.5, 0)), 0)
 
     assert {key: sum(len(y) for _, y in batches) for key, batches in given.items()} == {
         **{"search": 50, "stop": 51, "test": 128}

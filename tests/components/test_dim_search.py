@@ -11,6 +11,7 @@ from components.dim_search.executor import Executor, read_budget
 from keras_dimgrow import METHODS, DimGrowConfig, DimGrowPaperConfig, EmbeddingPlan, Field, ModelConfig
 from keras_dimgrow.methods import dimgrow
 from keras_dimgrow.methods.autodim import AutoDimConfig
+from keras_dimgrow.methods.fiited import FIITEDConfig
 from keras_dimgrow.methods.random_search import RandomConfig
 from keras_dimgrow.methods.uniform import UniformConfig
 from tests.components.conftest import VOCABULARY_SIZES, read_json
@@ -170,6 +171,26 @@ def test_a_method_that_starts_from_no_plan_searches_as_ever(transform_output, tm
     best, _, _ = run_executor(transform_output, tmp_path, model, **settings)
 
     assert EmbeddingPlan.load(str(best / "plan.json")).dimensions == dict.fromkeys(VOCABULARY_SIZES, 3)
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_rows_in_chunks_and_their_pool_are_in_plan_and_report(transform_output, tmp_path, is_trained):
+    config = FIITEDConfig.from_dict(
+        {"is_trained": is_trained, "min_rows": 10, "chunking": {"period": 4}, "training": {"max_epochs": 1}}
+    )
+    best, report, artifact = run_executor(
+        transform_output, tmp_path, method="fiited", method_config=config.to_json(), parameter_budget="200"
+    )
+
+    plan = EmbeddingPlan.load(str(best / "plan.json"))
+    assert [field.name for field in plan.chunked_fields] == ["city"]
+    assert artifact.get_int_custom_property("parameters") == plan.parameters == 200
+    page = (report / "report.html").read_text()
+    assert "by row, " in page
+    assert ("<h2>Rows in chunks</h2>" in page) == is_trained
+    if is_trained:
+        records = read_lines(report / "trajectory.jsonl")
+        assert [record["pool"]["slots"] for record in records] == [13] * 4
 
 
 def progress_of(caplog) -> list[dict]:

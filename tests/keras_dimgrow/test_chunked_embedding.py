@@ -257,11 +257,14 @@ def test_rows_start_with_the_chunks_of_a_plan_as_far_as_the_pool_reaches():
     fields = [Field(name=name, vocabulary_size=4, max_dim=8) for name in ("city", "user")]
     layer = make(fields, chunks=4, pruning_ratio=0.5)
 
-    layer.start_with({"city": 3, "user": 5})
+    layer.start_with({"city": 3, "user": 5})  # 1.5 and 2.5 chunks
 
     live = layer.live_chunks()
-    assert live["city"].tolist() == [2, 2, 2, 2]
-    assert live["user"].tolist() == [2, 2, 2, 2]
+    assert live["city"].tolist() == [2, 2, 1, 1]
+    assert live["user"].tolist() == [3, 3, 2, 2]
+    check_invariants(store_of(layer))
+    layer.start_with({"city": 8, "user": 8})
+    assert layer.live_chunks()["city"].tolist() == layer.live_chunks()["user"].tolist() == [2, 2, 2, 2]
     check_invariants(store_of(layer))
 
 

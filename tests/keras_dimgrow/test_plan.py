@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_dimgrow import EmbeddingPlan, Field, PlannedField
+from keras_dimgrow import ChunkConfig, EmbeddingPlan, Field, PlannedField
 
 planned_fields = st.builds(
     PlannedField,
@@ -103,7 +103,7 @@ def test_an_interrupted_save_leaves_the_older_plan_whole(tmp_path, monkeypatch):
     ("values", "message"),
     [
         ({}, "received schema_version=None"),
-        ({"schema_version": 2, "fields": []}, "received schema_version=2 and keys"),
+        ({"schema_version": 3, "fields": []}, "schema_version 1 or 2: received schema_version=3 and keys"),
         ({"schema_version": 1}, "Not an EmbeddingPlan of schema_version 1"),
         ({"schema_version": 1, "fields": []}, "at least one field"),
         ({"schema_version": 1, "fields": [{"name": "a", "size": 3}]}, "Not an EmbeddingPlan.*'size'"),
@@ -129,3 +129,67 @@ def test_a_plan_keeps_at_least_one_field():
 def test_a_negative_dimension_is_refused():
     with pytest.raises(ValueError, match="Field 'a': dimension must be >= 0; received -1"):
         PlannedField(name="a", vocabulary_size=3, dimension=-1)
+
+
+# Plans with chunks.
+
+
+CHUNKS = ChunkConfig(chunks=2, pruning_ratio=None, parameter_budget=100)
+
+
+def test_a_plan_with_chunks_counts_the_values_of_its_pool_and_comes_back_from_its_file(tmp_path):
+    plan = make_plan(a=1, b=3, c=0).in_chunks(CHUNKS, dimension=4, min_rows=15)
+    path = str(tmp_path / "plan.json")
+
+    plan.save(path)
+
+    assert EmbeddingPlan.load(path) == plan
+    assert json.loads((tmp_path / "plan.json").read_text())["schema_version"] == 2
+
+
+def test_only_large_tables_are_put_in_chunks_and_removed_fields_stay_removed():
+    fields = [Field(name=str(size), vocabulary_size=size) for size in (10, 1000, 2000)]
+    plan = EmbeddingPlan.from_dimensions(fields, {"10": 3, "1000": 6, "2000": 0})
+
+    chunked = plan.in_chunks(ChunkConfig(chunks=2, pruning_ratio=0.75), dimension=4, min_rows=100)
+
+    assert [field.name for field in chunked.chunked_fields] == ["1000"]
+    assert [field.name for field in chunked.whole_fields] == ["10"]
+    assert chunked.dimensions == {"10": 3, "1000": 4, "2000": 0}
+    assert chunked.fields[1].start_dimension == 4
+    assert chunked.parameters == 10 * 3 + 1000 * 4 // 4
+
+
+def test_each_dimension_has_a_pool_and_a_shared_table_counts_once():
+    fields = [
+        PlannedField(name="a", vocabulary_size=10, dimension=4, is_chunked=True, table="t"),
+        PlannedField(name="b", vocabulary_size=10, dimension=4, is_chunked=True, table="t"),
+        PlannedField(name="c", vocabulary_size=20, dimension=8, is_chunked=True),
+    ]
+
+    plan = EmbeddingPlan(tuple(fields), ChunkConfig(chunks=2, pruning_ratio=0.5))
+
+    assert plan.parameters == plan.pool_parameters == (10 * 4 + 20 * 8) // 2
+
+
+@pytest.mark.parametrize(
+    ("field", "chunks", "message"),
+    [
+        ({}, CHUNKS, r"A plan has chunks where it has fields in chunks.*is_chunked for \[\]"),
+        ({"is_chunked": True}, None, "chunks=None and is_chunked for \\['a'\\]"),
+        ({"is_chunked": True, "dimension": 3}, CHUNKS, "must divide its dimension; received chunks=2, dimension=3"),
+        ({"is_chunked": True, "dimension": 0}, CHUNKS, "dimension=0"),
+        ({"start_dimension": 1}, None, "start_dimension must be 0 to dimension, for a field in chunks"),
+        ({"is_chunked": True, "start_dimension": 5}, CHUNKS, "received start_dimension=5, dimension=4"),
+    ],
+)
+def test_chunks_that_do_not_fit_the_fields_are_refused(field, chunks, message):
+    other = PlannedField(name="b", vocabulary_size=3, dimension=1)
+
+    with pytest.raises(ValueError, match=message):
+        EmbeddingPlan((PlannedField(**({"name": "a", "vocabulary_size": 3, "dimension": 4} | field)), other), chunks)
+
+
+def test_a_threshold_above_every_table_is_refused():
+    with pytest.raises(ValueError, match="received min_rows=100, and the largest that the plan keeps has"):
+        make_plan(a=1).in_chunks(CHUNKS, min_rows=100)

@@ -46,6 +46,7 @@ NAMES = [
     "TrainingConfig",
     "TrainingResult",
     "WideDeep",
+    "build_embedding",
     "build_model",
     "choose_batch_size",
     "compare_storage",

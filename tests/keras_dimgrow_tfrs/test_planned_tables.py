@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from keras_dimgrow import DimGrowEmbedding, Field, PlannedEmbedding
+from keras_dimgrow import ChunkConfig, DimGrowEmbedding, Field, PlannedEmbedding
 from keras_dimgrow.tfrs import PlannedTables, kernels_from, tables_from
 from tests.keras_dimgrow_tfrs.conftest import DIMENSIONS, SIZES
 
@@ -107,6 +107,11 @@ def test_mixed_precision_keeps_float32_weights_and_gives_float16(plan, ids):
 def test_a_tower_of_removed_or_unknown_fields_is_refused(plan, fields, received):
     with pytest.raises(ValueError, match=received + r".*'hour': 0.*min_dim=1"):
         PlannedTables(plan, 4, fields=fields, name="query")
+
+
+def test_a_plan_with_chunks_is_refused(plan):
+    with pytest.raises(ValueError, match=r"received a plan with .*'user_id'.* in chunks. Train it with retrain"):
+        PlannedTables(plan.in_chunks(ChunkConfig(pruning_ratio=0.5)), 4)
 
 
 def test_strings_are_refused_and_the_cure_is_named(plan, ids):
