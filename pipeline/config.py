@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keras_dimgrow import ModelConfig, TrainingConfig
     from keras_dimgrow.config import Config
 
-TRAINED_METHODS = ("adaembed", "fiited")  # nothing is trained after their search
+CHUNKED_METHODS = ("adaembed", "fiited")
 WARM_STARTS = ("none", "plan", "weights")
 READERS = ("adult", "taxi", "criteo", "avazu", "csv", "tfrecord")
 
@@ -191,10 +191,10 @@ class PipelineConfig(Section):
             f"one of {', '.join(WARM_STARTS)}",
             _nearest(self.warm_start, WARM_STARTS),
         )
-        if self.warm_start == "weights" and self.search.method in TRAINED_METHODS:
+        if self.warm_start == "weights" and self.search.method in CHUNKED_METHODS:
             raise UserError(
-                f"warm_start: weights: search.method {self.search.method} trains the model itself, from the start. Set "
-                "warm_start: plan, which keeps the ids of values, or another method."
+                f"warm_start: weights: models of search.method {self.search.method}, whose rows are in chunks, are trained from "
+                "the start. Set warm_start: plan, which keeps the ids of values, or another method."
             )
         if self.data.label in self.features.columns:
             raise UserError(
