@@ -193,8 +193,8 @@ class PipelineConfig(Section):
         )
         if self.warm_start == "weights" and self.search.method in CHUNKED_METHODS:
             raise UserError(
-                f"warm_start: weights: models of search.method {self.search.method}, whose rows are in chunks, are trained from "
-                "the start. Set warm_start: plan, which keeps the ids of values, or another method."
+                f"warm_start: weights: models of search.method {self.search.method}, whose rows are in chunks, are trained "
+                "from the start. Set warm_start: plan, which keeps the ids of values, or another method."
             )
         if self.data.label in self.features.columns:
             raise UserError(

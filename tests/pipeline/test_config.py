@@ -255,5 +255,5 @@ def test_a_warm_start_is_one_of_three_and_none_by_default(config_file):
         UserError, match=r"warm_start must be one of none, plan, weights; received 'weigths'.*'weights'"
     ):
         load_config(config_file(), ["warm_start=weigths"])
-    with pytest.raises(UserError, match="whose rows are in chunks, are trained from the start. Set warm_start: plan"):
+    with pytest.raises(UserError, match=r"whose rows are in chunks, are trained from the start\. Set warm_start: plan"):
         load_config(config_file(), ["warm_start=weights", "search.method=fiited"])
