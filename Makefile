@@ -41,8 +41,9 @@ types: setup ## mypy.
 imports: setup ## The import law: pipeline > components > keras_dimgrow, serving a leaf.
 	@$(VENV)/bin/lint-imports
 
-bench: setup ## All benchmarks (over an hour); each prints a table and writes JSON to runs/benchmarks/.
-	@for name in search_step search_memory search_decisions lazy_adam_quality serving_speed storage_quality; do \
+bench: setup ## All benchmarks (some hours); each prints a table and writes JSON to runs/benchmarks/.
+	@for name in search_step search_memory search_decisions lazy_adam_quality serving_speed storage_quality scaling data_path \
+		fiited fiited_quality gpu; do \
 		$(PYTHON) benchmarks/$$name.py || exit 1; done
 
 lock: ## Recompiles requirements/*.txt (needs uv).
