@@ -23,11 +23,11 @@ test: setup ## All tests but the slow ones.
 	@$(PYTHON) -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: setup ## The slow tests: clusters imitated on this machine.
-	@$(PYTHON) -m pytest $(PARALLEL) -m slow tests/pipeline tests/components
+	@$(PYTHON) -m pytest $(PARALLEL) -m slow
 
 test-library: ## The library's tests alone, where TFX cannot be installed.
 	@SETUP=library VENV=$(VENV) bash scripts/setup.sh
-	@$(PYTHON) -m pytest $(PARALLEL) tests/keras_dimgrow
+	@$(PYTHON) -m pytest $(PARALLEL) -m "not slow" tests/keras_dimgrow
 
 check: lint types imports test test-slow ## Everything that CI asks of the sources.
 

@@ -21,4 +21,4 @@ if (cd "$work" && "$work/venv/bin/python" -c 'import tests' 2>/dev/null); then
   exit 1
 fi
 cd "$work/copy"
-"$work/venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile tests/keras_dimgrow
+"$work/venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not slow" tests/keras_dimgrow
