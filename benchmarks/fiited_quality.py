@@ -3,8 +3,8 @@
 Planted click data with a million rows of tables and Zipf ids (profile planted39, 400,000 rows of data), dimension 16, 87.5%
 of the embedding parameters pruned, so that pools are 1/8 of the uniform tables. A round is a seed, of data and models. FIITED's
 rows have 2 chunks, AdaEmbed's 1. Equal pools are the papers' pruning ratio; with equal bytes, AdaEmbed's pool is 0.169 of the
-uniform tables, for what it saves in index and utilities. `both` chunks, in the same memory, the large tables of a plan by fields
-(MDE). Losses of accuracy are in points (0.1 is 0.001).
+uniform tables, for what it saves in index and utilities. `both` chunks, in the same memory, the large tables of a plan by
+fields (MDE). Losses of accuracy are in points (0.1 is 0.001).
 `python benchmarks/fiited_quality.py --rounds 3`: 15 trainings, about 12 minutes on 2 cores.
 """
 
