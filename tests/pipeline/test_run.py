@@ -15,7 +15,8 @@ from tests.pipeline.small_run import BUDGET, STORAGE, WARMUP_RECORDS, predict_in
 KEYS = {
     *("plan", "parameters", "uniform_parameters", "auc", "uniform_auc", "log_loss", "uniform_log_loss", "blessed"),
     *("saved_model", "report", "seconds", "prediction", "uniform_dimension"),
-    *("method", "parameter_budget", "note", "warmup_records", "infra_validation", "storage"),
+    *("num_rows", "num_skipped_rows", "method", "parameter_budget", "note"),
+    *("warmup_records", "infra_validation", "storage"),
 }
 NODES = {
     *("CsvExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Transform", "DimSearch", "Trainer"),
@@ -83,6 +84,7 @@ def test_json_has_every_result_and_the_numbers_agree_with_the_plan(small_run):
 
     assert set(summary) == KEYS
     assert set(summary["seconds"]) == NODES
+    assert (summary["num_rows"], summary["num_skipped_rows"]) == (2500, 0)
     assert set(summary["plan"]) == {"city name", "product/kind", "clicks", "price"}
     (plan_file,) = small_run.root.glob("artifacts/DimSearch/best_hyperparameters/*/plan.json")
     plan = EmbeddingPlan.load(str(plan_file))
