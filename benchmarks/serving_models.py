@@ -11,6 +11,7 @@ from criteo_profile import ADAPTER_WIDTH, make_fields, make_uniform_model, mixed
 from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_dimgrow as kd
+from serving.export_graph import flatten_graph, small_weights
 
 TOTAL_ROWS = 1_000_000
 SHARE = 0.2
@@ -65,14 +66,21 @@ def _make_planned(plan: kd.EmbeddingPlan) -> kd.RankingModel:
 
 
 def _export(model: keras.Model, fields: list[kd.Field], path: str) -> None:
-    """One signature: int64 [B] by field. The same for all; the model's variables are found by tracing it.
+    """One signature: int64 [B] by field. The same for all, and done as `serving.export` does it.
 
     `archive.track(model)` would write each of them twice, of every model.
     """
     signature = {field.name: tf.TensorSpec([None], tf.int64, name=field.name) for field in fields}
+    constants = small_weights(model)
+
+    def predict(ids):
+        with keras.StatelessScope(constants):
+            return {"outputs": model(ids, training=False)}
+
     archive = keras.export.ExportArchive()
-    archive.add_endpoint("serving_default", lambda ids: {"outputs": model(ids, training=False)}, [signature])
+    archive.add_endpoint("serving_default", predict, [signature])
     archive.write_out(path, verbose=False)
+    flatten_graph(path)
 
 
 def _read_tensor_names(path: str) -> dict:

@@ -40,8 +40,8 @@ _IDS = ("pipeline.preprocessing", "pipeline.vocabularies", "pipeline.transform",
 _EXPORT = (
     *("pipeline.training", "pipeline.model_card", "pipeline.reference_rows", "pipeline.earlier_model"),
     "pipeline.vocabularies",
-    *("serving.export", "serving.export_columns", "serving.export_signatures", "serving.files", "serving.names"),
-    *("serving.reference", "serving.transform_graph"),
+    *("serving.export", "serving.export_columns", "serving.export_graph", "serving.export_signatures"),
+    *("serving.files", "serving.names", "serving.reference", "serving.transform_graph"),
 )
 _PUSH = (
     *("pipeline.pusher", "serving.files", "serving.names", "serving.samples", "serving.session"),

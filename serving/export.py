@@ -16,6 +16,7 @@ from serving.export_columns import (
     signature_dtype,
     to_raw,
 )
+from serving.export_graph import flatten_graph, small_weights
 from serving.export_signatures import complete_signatures
 from serving.files import staged_saved_model
 from serving.names import name_inputs
@@ -94,6 +95,8 @@ def export_saved_model(
         )
     read = {name: raw_feature_spec[name] for name in read_columns}
 
+    constants = small_weights(model)
+
     # Traced once, and called by every signature: the file holds, and a server loads, one copy.
     @functools.partial(tf.function, input_signature=[raw_specs(read)], autograph=False)
     def make_features(raw: Mapping[str, tf.Tensor | tf.SparseTensor]) -> dict[str, tf.Tensor]:
@@ -104,7 +107,9 @@ def export_saved_model(
 
     @functools.partial(tf.function, input_signature=[raw_specs(read)], autograph=False)
     def score(raw: Mapping[str, tf.Tensor | tf.SparseTensor]) -> tf.Tensor:
-        outputs = tf.cast(model(make_features(raw), training=False), tf.float32)
+        features = make_features(raw)
+        with keras.StatelessScope(constants):
+            outputs = tf.cast(model(features, training=False), tf.float32)
         if outputs.shape.rank != 2 or outputs.shape[1] != 1:
             raise ValueError(f"The model must return probabilities [B, 1]; it returns shape {outputs.shape}.")
         return outputs
@@ -139,6 +144,7 @@ def export_saved_model(
     defaults = {input_names[name]: missing_value(dtype) for name, dtype in dtypes.items()}
     with staged_saved_model(directory) as temporary:
         archive.write_out(temporary, verbose=False)
+        flatten_graph(temporary, *_COLUMN_SIGNATURES[:1], _COLUMN_SIGNATURES[1:])
         complete_signatures(temporary, dict.fromkeys(_COLUMN_SIGNATURES, defaults), _METHODS)
         _write_assets(os.path.join(temporary, "assets.extra"), extra_assets, reference)
 

@@ -32,6 +32,8 @@ def complete_signatures(
             proto = tf.make_tensor_proto(value)
             signature.defaults[key].CopyFrom(proto)
             placeholder = nodes[signature.inputs[key].name.removesuffix(":0")]
+            if placeholder.input:
+                continue  # of another signature, too, which has given it its default
             constant = meta_graph.graph_def.node.add(name=f"{placeholder.name}/default", op="Const")
             constant.attr["dtype"].type = proto.dtype
             constant.attr["value"].tensor.CopyFrom(proto)

@@ -11,6 +11,9 @@ import tensorflow as tf
 
 _LOG = logging.getLogger(__name__)
 
+# How lines of TensorFlow's messages begin that do not say what is wrong.
+_HEADINGS = ("Graph execution error:", "Detected at node '", "Node: '")
+
 _CURE = (
     "Export it with serving.export.export_saved_model, or with keras.export.ExportArchive tracking the model AND the"
     " Transform layer; tf.saved_model.save of a Keras 3 model writes files that only Python can run."
@@ -144,5 +147,5 @@ def describe_error(error: Exception | str) -> str:
     """The line of an error, or of its text, that says what is wrong; TensorFlow's begin with headings and node names."""
     message = error.message if isinstance(error, tf.errors.OpError) else str(error)
     lines = [re.sub(r"\{\{.*?\}\}", "", line).strip() for line in message.splitlines()]
-    told = [line for line in lines if line and line != "Graph execution error:"]
+    told = [line for line in lines if line and not line.startswith(_HEADINGS)]
     return told[0] if told else type(error).__name__

@@ -163,33 +163,26 @@ class PlannedEmbedding(keras.layers.Layer):
         kept = self.plan.kept_fields
         read = read_ids(inputs, kept, self.name, self.check_ids, columns=self.plan.fields)
         ids = {field.name: field_ids for field, field_ids in zip(kept, read, strict=True)}
-        rows = self._rows_of_plain(ids)
         parts: dict[int, list[tf.Tensor]] = {}
         for dim, fused in self._fused.items():
             lookup = functools.partial(self._lookup, dim)
-            plain = [tf.reshape(lookup(rows[dim]), [-1, len(fused.plain) * dim])] if fused.plain else []
+            plain = []
+            if fused.plain:
+                plain = [tf.reshape(lookup(self._rows_of_plain(dim, ids)), [-1, len(fused.plain) * dim])]
             offsets = fused.offsets
             parts[dim] = plain + [
                 embed_by(lookup, ids[field.name], field, offsets[field.table_key]) for field in fused.combined
             ]
         return parts
 
-    def _rows_of_plain(self, ids: Mapping[str, FieldIds]) -> dict[int, tf.Tensor]:
-        """Dimension -> the rows of its plain fields in its table, [B, plain fields].
-
-        Stacked and moved to their offsets for all dimensions at once: in serving, at small batches, the number of operations
-        is what a step costs (docs/decisions/0007).
-        """
-        fused = {dim: fused for dim, fused in self._fused.items() if fused.plain}
-        if not fused:
-            return {}
-        offsets = [each.offsets[field.table_key] for each in fused.values() for field in each.plain]
-        columns = [ids[field.name].ids for each in fused.values() for field in each.plain]
-        num_rows = max(each.num_rows for each in fused.values())
-        dtype = tf.int32 if num_rows < 2**31 and all(column.dtype == tf.int32 for column in columns) else tf.int64
-        rows = tf.stack([tf.cast(column, dtype) for column in columns], axis=1) + tf.constant(offsets, dtype)
-        parts = tf.split(rows, [len(each.plain) for each in fused.values()], axis=1)
-        return dict(zip(fused, parts, strict=True))
+    def _rows_of_plain(self, dim: int, ids: Mapping[str, FieldIds]) -> tf.Tensor:
+        """The rows of the plain fields of one dimension in its table, [B, plain fields]."""
+        fused = self._fused[dim]
+        columns = [ids[field.name].ids for field in fused.plain]
+        offsets = [fused.offsets[field.table_key] for field in fused.plain]
+        is_short = fused.num_rows < 2**31 and all(column.dtype == tf.int32 for column in columns)
+        dtype = tf.int32 if is_short else tf.int64
+        return tf.stack([tf.cast(column, dtype) for column in columns], axis=1) + tf.constant(offsets, dtype)
 
     def _lookup(self, dim: int, rows: tf.Tensor) -> tf.Tensor:
         """The embeddings in these rows of the table of one dimension, [..., dim]."""

@@ -1,5 +1,7 @@
 """StoredEmbedding: a PlannedEmbedding as it is served, its tables stored in few bytes and read with few operations."""
 
+import functools
+import operator
 from collections.abc import Mapping
 
 import keras
@@ -84,7 +86,8 @@ class StoredEmbedding(PlannedEmbedding):
 
     def _adapt_jointly(self, parts: Mapping[int, tf.Tensor], kernels: list[tf.Tensor]) -> tf.Tensor:
         """Q W as the sum of its products of each dimension: Q as a whole need not be written."""
-        return tf.add_n([adapters.adapt_jointly(q, kernel) for q, kernel in zip(parts.values(), kernels, strict=True)])
+        # Not add_n: loading takes longer with every kind of operation (docs/decisions/0007), and the backbone adds, too.
+        return functools.reduce(operator.add, map(adapters.adapt_jointly, parts.values(), kernels))
 
     def _adapt_per_field(self, parts: Mapping[int, tf.Tensor], kernels: list[tf.Tensor]) -> tf.Tensor:
         """e_i W_i of each field, [B, F, width]: a product for each field, where the block matrix has F^2."""

@@ -81,10 +81,19 @@ def test_assets_extra_is_written_and_nothing_else_is_left(exported):
     assert set(os.listdir(os.path.join(exported.directory, "assets.extra"))) == files
 
 
-def test_every_variable_is_written_once(exported):
-    written = tf.train.list_variables(os.path.join(exported.directory, "variables", "variables"))
-    sizes = [int(np.prod(shape)) for name, shape in written if name.endswith("VARIABLE_VALUE")]
-    assert sum(sizes) == exported.model.count_params()
+def test_every_large_variable_is_written_once_and_small_ones_are_constants(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.export_graph.MAX_CONSTANT_BYTES", 0)
+    model = build_model(["age"])
+
+    _export(tmp_path / "model", model=model)
+
+    assert sum(_written_sizes(tmp_path / "model")) == model.count_params()
+    assert _written_sizes(exported.directory) == []
+
+
+def _written_sizes(directory) -> list[int]:
+    written = tf.train.list_variables(os.path.join(directory, "variables", "variables"))
+    return [int(np.prod(shape)) for name, shape in written if name.endswith("VARIABLE_VALUE")]
 
 
 def test_a_required_column_without_default_is_fed_its_stand_in(tmp_path):
