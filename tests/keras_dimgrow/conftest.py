@@ -29,6 +29,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings(*WARNINGS), append=False)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _module_seeded():
+    """What a module's tests share is made of the same seed, whichever test asks for it first."""
+    keras.utils.set_random_seed(7)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(7)

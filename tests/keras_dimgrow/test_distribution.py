@@ -192,6 +192,7 @@ def test_two_workers_train_as_one_device_does_on_the_same_global_batches(mirrore
     assert_near(workers[0]["open gates"], single)
 
 
+@pytest.mark.slow
 def test_the_example_for_several_workers_ends_alike_on_both(tmp_path):
     first, second = run(["examples.several_workers"], tmp_path, cluster_of_two())
 

@@ -75,7 +75,8 @@ class Training:
             self.kernel = keras.Variable(kernel, name="embedding_kernel")
         self.others = [keras.Variable(hidden, name="hidden"), keras.Variable(bias, name="bias")]
         optimizer.build(self.variables)
-        self._step = tf.function(self._traced_step)
+        # Plain optimizers are what is compared with, not what is tested: a trace takes longer than their few steps.
+        self._step = tf.function(self._traced_step) if is_growable else self._traced_step
 
     @property
     def variables(self):
@@ -339,7 +340,7 @@ def make_model(optimizer):
     fields = [Field(name="a", vocabulary_size=V), Field(name="b", vocabulary_size=4)]
     layer = DimGrowEmbedding(fields, 4, seed=0, name="of_fields")
     model = build_model(layer, ModelConfig(adapter_width=4, hidden_units=(3,)), seed=0)
-    model.compile(optimizer, "binary_crossentropy")
+    model.compile(optimizer, "binary_crossentropy", run_eagerly=True)  # eight steps: a trace takes longer
     return model
 
 
