@@ -22,6 +22,7 @@ from keras_dimgrow import (
     search,
 )
 from keras_dimgrow.policy import QUIET
+from tests.keras_dimgrow.conftest import SEED
 
 SMALL_MODEL = ModelConfig(adapter_width=8, hidden_units=(8,), dropout=0.1)
 # Thresholds so near one half that dimensions come and go within 60 steps.
@@ -73,6 +74,7 @@ def uninterrupted(planted, heard, traces):
             traces.append(tf.executing_eagerly())
         return original(self, inputs, training=training)
 
+    keras.utils.set_random_seed(SEED)  # which shuffles of tf.data follow
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DimGrowEmbedding, "call", call)
         return run(planted, on_check=heard.append)

@@ -176,6 +176,7 @@ def test_a_placed_table_and_its_slots_stay_where_they_are(mirrored):
 # Two workers.
 
 
+@pytest.mark.slow
 def test_two_workers_with_seeds_of_their_own_end_with_equal_plans_and_variables(workers):
     first, second = workers
 
@@ -185,8 +186,9 @@ def test_two_workers_with_seeds_of_their_own_end_with_equal_plans_and_variables(
     assert first == second
 
 
-def test_two_workers_train_as_one_device_does_on_the_same_global_batches(mirrored, workers):
-    single = mirrored["open gates, LazyAdam"]["single"]
+@pytest.mark.slow
+def test_two_workers_train_as_one_device_does_on_the_same_global_batches(workers, tmp_path):
+    (single,) = run(["tests.keras_dimgrow.distributed_run", "single"], tmp_path)
 
     assert workers[0]["open gates"]["dims"] == single["dims"]
     assert_near(workers[0]["open gates"], single)

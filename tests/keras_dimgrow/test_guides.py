@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # None beside the built wheel's tests.
 GUIDES = sorted(path for path in (ROOT / "docs/guides").glob("*.md") if path.name != "tfrs.md")
-SLOW = ("continuous", "resume", "several_gpus")
+SLOW = ("continuous", "resume", "rows", "several_gpus")  # own_model stands for them in `make test`
 
 
 @pytest.mark.parametrize(

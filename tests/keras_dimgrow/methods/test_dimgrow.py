@@ -18,6 +18,7 @@ from keras_dimgrow import (
     transfer_model,
 )
 from keras_dimgrow.methods.dimgrow import MIN_USED_SHARE
+from tests.keras_dimgrow.conftest import SEED
 
 MODEL = ModelConfig(adapter_width=8, hidden_units=(8,))
 QUICK = DimGrowConfig(max_steps=96, num_looks=12, learning_rate=0.03, race=False)
@@ -288,6 +289,7 @@ def run(planted):
 
 @pytest.fixture(scope="module")
 def uninterrupted(run):
+    keras.utils.set_random_seed(SEED)  # which shuffles of tf.data follow
     return run()
 
 
@@ -315,23 +317,25 @@ class KilledError(Exception):
 def test_a_search_that_was_killed_at_its_first_an_inner_and_its_last_look_goes_on_as_if_it_had_not_been(
     run, uninterrupted, tmp_path
 ):
-    records, killed_at = [], [4, 16, 32]
+    steps = []
 
-    def kill(record):
-        records.append(record["step"])
-        if record["step"] == step:
-            raise KilledError
+    def kill_at(killed_at):
+        def on_check(record):
+            steps.append(record["step"])
+            if record["step"] == killed_at:
+                raise KilledError
 
-    for step in killed_at:
+        return on_check
+
+    for killed_at in (4, 16, 32):
         with pytest.raises(KilledError):
-            run(checkpoint_directory=str(tmp_path), on_check=kill)
-    step = None
+            run(checkpoint_directory=str(tmp_path), on_check=kill_at(killed_at))
 
-    result = run(checkpoint_directory=str(tmp_path), on_check=kill)
+    result = run(checkpoint_directory=str(tmp_path), on_check=kill_at(None))
 
     assert_same_search(result, uninterrupted)
     # Each goes on at the look that was not saved; those before came from the checkpoint.
-    assert records == [4, *range(4, 17, 4), *range(16, 33, 4), 32]
+    assert steps == [4, *range(4, 17, 4), *range(16, 33, 4), 32]
     seconds = [record["seconds"] for record in result.trajectory]
     assert seconds == sorted(seconds)
 
