@@ -71,9 +71,10 @@ def outputs(transform_output, root, logged, tmp_path_factory):
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    yield run_executor(transform_output, tmp_path_factory.mktemp("search"), root=str(root))
+    found = run_executor(transform_output, tmp_path_factory.mktemp("search"), root=str(root))
     logger.setLevel(level)
     logger.removeHandler(handler)
+    return found
 
 
 def test_best_hyperparameters_is_exactly_one_json_file_and_a_plan(outputs):
