@@ -22,7 +22,7 @@ run: setup ## Runs the whole pipeline on the shipped sample (CONFIG=adult).
 test: setup ## All tests but the slow ones.
 	@$(PYTHON) -m pytest $(PARALLEL) -m "not slow"
 
-test-slow: setup ## The slow tests: clusters imitated on this machine.
+test-slow: setup ## The slow tests: clusters imitated on this machine, guides and examples.
 	@$(PYTHON) -m pytest $(PARALLEL) -m slow
 
 test-library: ## The library's tests alone, where TFX cannot be installed.

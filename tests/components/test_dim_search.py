@@ -51,8 +51,30 @@ def run_executor(transform_output, directory: Path, base_model=None, **changes):
 
 
 @pytest.fixture(scope="module")
-def outputs(transform_output, tmp_path_factory):
-    return run_executor(transform_output, tmp_path_factory.mktemp("search"))
+def root(tmp_path_factory):
+    """The pipeline's root of the search that `outputs` has."""
+    return tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture(scope="module")
+def logged() -> list[logging.LogRecord]:
+    """What the search that `outputs` has logged."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def outputs(transform_output, root, logged, tmp_path_factory):
+    class Handler(logging.Handler):
+        emit = staticmethod(logged.append)
+
+    logger, handler = logging.getLogger("components.dim_search.executor"), Handler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    found = run_executor(transform_output, tmp_path_factory.mktemp("search"), root=str(root))
+    logger.setLevel(level)
+    logger.removeHandler(handler)
+    return found
 
 
 def test_best_hyperparameters_is_exactly_one_json_file_and_a_plan(outputs):
@@ -193,21 +215,20 @@ def test_rows_in_chunks_and_their_pool_are_in_plan_and_report(transform_output, 
         assert [record["pool"]["slots"] for record in records] == [13] * 4
 
 
-def progress_of(caplog) -> list[dict]:
-    return [record.search_progress for record in caplog.records if hasattr(record, "search_progress")]
+def progress_of(records: list[logging.LogRecord]) -> list[dict]:
+    return [record.search_progress for record in records if hasattr(record, "search_progress")]
 
 
-def test_progress_counts_looks_without_a_guess_of_the_time_left(transform_output, tmp_path, caplog):
-    with caplog.at_level(logging.INFO, logger="components.dim_search.executor"):
-        run_executor(transform_output, tmp_path)
-
-    progress = progress_of(caplog)
+@pytest.mark.usefixtures("outputs")
+def test_progress_counts_looks_without_a_guess_of_the_time_left(logged):
+    progress = progress_of(logged)
     assert [p["look"] for p in progress] == [None, *range(2, 13)]
     assert [p["step"] for p in progress] == list(range(10, 121, 10))
     assert {(p["max_looks"], p["max_steps"], p["eta_s"]) for p in progress} == {(12, None, None)}
     assert progress[-1]["max_parameters"] == 8 * sum(VOCABULARY_SIZES.values())
     assert progress[-1]["rows_per_s"] > 0
-    assert f"budget {progress[-1]['max_parameters']} parameters" in caplog.text
+    told = "\n".join(record.getMessage() for record in logged)
+    assert f"budget {progress[-1]['max_parameters']} parameters" in told
 
 
 def test_progress_of_the_papers_search_counts_steps_and_says_how_long_they_take(transform_output, tmp_path, caplog):
@@ -220,7 +241,7 @@ def test_progress_of_the_papers_search_counts_steps_and_says_how_long_they_take(
             parameter_budget="null",
         )
 
-    progress = progress_of(caplog)
+    progress = progress_of(caplog.records)
     assert [(p["step"], p["max_steps"]) for p in progress] == [(step, 300) for step in range(50, 301, 50)]
     assert [p["eta_s"] is None for p in progress] == [True] + [False] * 5
     assert set(progress[-1]) == {
@@ -229,10 +250,9 @@ def test_progress_of_the_papers_search_counts_steps_and_says_how_long_they_take(
     }
 
 
-def test_checkpoints_are_removed_when_the_search_is_done(transform_output, tmp_path):
-    run_executor(transform_output, tmp_path, root=str(tmp_path))
-
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+@pytest.mark.usefixtures("outputs")
+def test_checkpoints_are_removed_when_the_search_is_done(root):
+    assert list((root / "checkpoints").iterdir()) == []
 
 
 def test_a_search_killed_in_its_race_races_again_and_finds_the_same_plan(

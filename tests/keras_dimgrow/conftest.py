@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_dimgrow import Field
 
 HERE = pathlib.Path(__file__).parent
+SEED = 7  # of each test; a fixture that lives longer sets it itself, because it is made before
 WARNINGS = (
     "error",
     # Keras saves its variables by np.array(variable), which NumPy 2 wants to know more about.
@@ -31,7 +32,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    keras.utils.set_random_seed(7)
+    keras.utils.set_random_seed(SEED)
 
 
 class Planted:

@@ -1,7 +1,8 @@
 """What test_distribution.py runs in processes of its own, because TensorFlow's devices are fixed once it has started.
 
-`python -m tests.keras_dimgrow.distributed_run mirrored` (or default_search) trains on two logical CPU devices; `... worker` (or
-default_search_worker) is one worker of the cluster in TF_CONFIG. Each prints its measurements as one line of JSON.
+`python -m tests.keras_dimgrow.distributed_run mirrored` (or mirrored_quick, default_search) trains on two logical CPU
+devices, `... single` on one; `... worker` (or default_search_worker) is one worker of the cluster in TF_CONFIG. Each prints
+its measurements as one line of JSON.
 """
 
 import contextlib
@@ -102,6 +103,10 @@ def fit_with_open_gates(scope, optimizer):
     growth = kd.DimensionSearch(layer, check_every=3, on_check=functools.partial(open_gates, layer))
     history = model.fit(PLANTED.batches(100, False), epochs=2, callbacks=[growth], shuffle=False, verbose=0).history
     return model, {"losses": history["loss"], "dims": layer.used_dims(), "weights": weights_of(model)}
+
+
+def single():
+    return fit_with_open_gates(contextlib.nullcontext(), kd.LazyAdam)[1]
 
 
 def rows_of_two_replicas(strategy):
@@ -321,15 +326,19 @@ def default_search_worker():
     return search_by_utilities(tf.distribute.MultiWorkerMirroredStrategy().scope())
 
 
-def mirrored():
+def mirrored_quick():
     strategy = two_devices()
-    found = {
+    return {
         "float32": fit_and_grow(strategy, "float32"),
-        "mixed_float16": fit_and_grow(strategy, "mixed_float16"),
         "rows_of_two_replicas": rows_of_two_replicas(strategy),
         "table_without_columns": train_table_without_columns(strategy),
         "placed": place_on_second_device(),
     }
+
+
+def mirrored():
+    strategy = two_devices()
+    found = {"mixed_float16": fit_and_grow(strategy, "mixed_float16")}
     for optimizer in (kd.GrowableAdam, kd.LazyAdam):
         _, single = fit_with_open_gates(contextlib.nullcontext(), optimizer)
         model, both = fit_with_open_gates(strategy.scope(), optimizer)

@@ -48,8 +48,14 @@ def cluster_of_two():
 
 
 @pytest.fixture(scope="module")
+def mirrored_quick(tmp_path_factory):
+    """What `distributed_run.mirrored_quick` measured on two logical devices."""
+    return run(["tests.keras_dimgrow.distributed_run", "mirrored_quick"], tmp_path_factory.mktemp("quick"))[0]
+
+
+@pytest.fixture(scope="module")
 def mirrored(tmp_path_factory):
-    """What `distributed_run.mirrored` measured on two logical devices."""
+    """What `distributed_run.mirrored` measured on two logical devices, in half a minute."""
     return run(["tests.keras_dimgrow.distributed_run", "mirrored"], tmp_path_factory.mktemp("mirrored"))[0]
 
 
@@ -63,23 +69,26 @@ def workers(tmp_path_factory):
 # Two replicas.
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_fit_under_a_mirrored_strategy_grows_drops_and_revives_with_one_trace(mirrored, policy):
-    found = mirrored[policy]
-
-    assert found["kinds"] == ["drop", "grow", "revive"]
-    assert max(found["allocated"]) > 1
-    assert found["traces"] == 1
-    assert found["losses"][-1] < found["losses"][0]
-    assert found["predictions"] == 1001
+@pytest.fixture(params=["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+def grown(request):
+    """A fit with growth under a dtype policy."""
+    return request.getfixturevalue("mirrored_quick" if request.param == "float32" else "mirrored")[request.param]
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_replicas_of_all_variables_and_slots_stay_equal_bit_for_bit(mirrored, policy):
-    assert mirrored[policy]["unreplicated"] == []
-    assert mirrored[policy]["replicas_differ"] == []
+def test_fit_under_a_mirrored_strategy_grows_drops_and_revives_with_one_trace(grown):
+    assert grown["kinds"] == ["drop", "grow", "revive"]
+    assert max(grown["allocated"]) > 1
+    assert grown["traces"] == 1
+    assert grown["losses"][-1] < grown["losses"][0]
+    assert grown["predictions"] == 1001
 
 
+def test_replicas_of_all_variables_and_slots_stay_equal_bit_for_bit(grown):
+    assert grown["unreplicated"] == []
+    assert grown["replicas_differ"] == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["LazyAdam", "GrowableAdam"])
 def test_two_replicas_train_as_one_device_does_on_the_same_global_batches(mirrored, optimizer):
     single, both = (mirrored[f"open gates, {optimizer}"][key] for key in ("single", "mirrored"))
@@ -96,13 +105,14 @@ def assert_near(found, expected):
         np.testing.assert_allclose(values, expected_values, atol=2e-5)
 
 
-def test_lazy_adam_sums_a_row_over_replicas_before_it_squares(mirrored):
-    found = mirrored["rows_of_two_replicas"]
+def test_lazy_adam_sums_a_row_over_replicas_before_it_squares(mirrored_quick):
+    found = mirrored_quick["rows_of_two_replicas"]
 
     assert found["velocity"] == pytest.approx([0.001 * (1 + 2 + 4) ** 2, 0.001 * 3**2, 0.001 * 5**2])
     assert found["replicas_differ"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "copy", [".keras", "weights, single", "checkpoint, single", "weights, mirrored", "checkpoint, mirrored"]
 )
@@ -114,6 +124,7 @@ def test_a_grown_model_of_two_replicas_is_saved_and_loaded(mirrored, copy):
     assert found["replicas_differ"] == []
 
 
+@pytest.mark.slow
 def test_a_search_under_a_mirrored_strategy_goes_on_after_an_interruption_as_if_there_was_none(mirrored):
     found = mirrored["resumed"]
 
@@ -122,6 +133,7 @@ def test_a_search_under_a_mirrored_strategy_goes_on_after_an_interruption_as_if_
     assert found["values_equal"]
 
 
+@pytest.mark.slow
 def test_evaluate_under_a_mirrored_strategy_counts_each_row_once(mirrored):
     found = mirrored["resumed"]
 
@@ -129,18 +141,20 @@ def test_evaluate_under_a_mirrored_strategy_counts_each_row_once(mirrored):
     assert found["validation_loss"] == pytest.approx(found["keras_validation_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_retrain_under_a_mirrored_strategy_learns(mirrored):
     assert mirrored["retrained"]["log_loss"] < 0.69
     assert mirrored["retrained"]["replicas_differ"] == []
 
 
+@pytest.mark.slow
 def test_a_model_of_two_replicas_has_a_copy_of_one_device_to_export(mirrored):
     assert mirrored["retrained"]["unreplicated_in_copy"] == 1.0
     assert mirrored["retrained"]["log_loss_of_copy"] == pytest.approx(mirrored["retrained"]["log_loss"], rel=1e-5)
 
 
-def test_a_table_without_columns_does_not_crash_the_step_of_two_replicas(mirrored):
-    found = mirrored["table_without_columns"]
+def test_a_table_without_columns_does_not_crash_the_step_of_two_replicas(mirrored_quick):
+    found = mirrored_quick["table_without_columns"]
 
     assert found == {"dims": [0, 2, 0], "is_trained": True, "replicas_differ": []}
 
@@ -165,8 +179,8 @@ def test_the_default_search_finds_on_two_replicas_and_with_two_workers_what_it_f
         assert both["retrained"] == pytest.approx(single["retrained"], abs=1e-4)
 
 
-def test_a_placed_table_and_its_slots_stay_where_they_are(mirrored):
-    found = mirrored["placed"]
+def test_a_placed_table_and_its_slots_stay_where_they_are(mirrored_quick):
+    found = mirrored_quick["placed"]
 
     assert found["devices"] == [["CPU:0"], ["CPU:1"], ["CPU:0"]]
     assert found["dims"] == [2, 3, 1]
@@ -176,6 +190,7 @@ def test_a_placed_table_and_its_slots_stay_where_they_are(mirrored):
 # Two workers.
 
 
+@pytest.mark.slow
 def test_two_workers_with_seeds_of_their_own_end_with_equal_plans_and_variables(workers):
     first, second = workers
 
@@ -185,13 +200,15 @@ def test_two_workers_with_seeds_of_their_own_end_with_equal_plans_and_variables(
     assert first == second
 
 
-def test_two_workers_train_as_one_device_does_on_the_same_global_batches(mirrored, workers):
-    single = mirrored["open gates, LazyAdam"]["single"]
+@pytest.mark.slow
+def test_two_workers_train_as_one_device_does_on_the_same_global_batches(workers, tmp_path):
+    (single,) = run(["tests.keras_dimgrow.distributed_run", "single"], tmp_path)
 
     assert workers[0]["open gates"]["dims"] == single["dims"]
     assert_near(workers[0]["open gates"], single)
 
 
+@pytest.mark.slow
 def test_the_example_for_several_workers_ends_alike_on_both(tmp_path):
     first, second = run(["examples.several_workers"], tmp_path, cluster_of_two())
 

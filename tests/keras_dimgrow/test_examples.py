@@ -59,6 +59,7 @@ def test_the_loss_of_its_train_step_has_the_penalty_of_the_gates():
     assert loss == pytest.approx(entropy + penalty, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_feature_selection_ranks_the_fields_of_adult(tmp_path):
     lines = [line.split() for line in run("feature_selection.py", tmp_path).splitlines()]
     gates = {line[0]: float(line[1]) for line in lines if len(line) == 2 and re.fullmatch(r"[01]\.\d+", line[1])}

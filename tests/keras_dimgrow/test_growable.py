@@ -75,7 +75,8 @@ class Training:
             self.kernel = keras.Variable(kernel, name="embedding_kernel")
         self.others = [keras.Variable(hidden, name="hidden"), keras.Variable(bias, name="bias")]
         optimizer.build(self.variables)
-        self._step = tf.function(self._traced_step)
+        # Plain optimizers are what is compared with, not what is tested: a trace takes longer than their few steps.
+        self._step = tf.function(self._traced_step) if is_growable else self._traced_step
 
     @property
     def variables(self):
@@ -339,7 +340,7 @@ def make_model(optimizer):
     fields = [Field(name="a", vocabulary_size=V), Field(name="b", vocabulary_size=4)]
     layer = DimGrowEmbedding(fields, 4, seed=0, name="of_fields")
     model = build_model(layer, ModelConfig(adapter_width=4, hidden_units=(3,)), seed=0)
-    model.compile(optimizer, "binary_crossentropy")
+    model.compile(optimizer, "binary_crossentropy", run_eagerly=True)  # four steps: a trace takes longer
     return model
 
 
@@ -347,9 +348,10 @@ def fit(model, callbacks=()):
     rng = np.random.default_rng(0)
     ids = {field.name: rng.integers(0, field.vocabulary_size, 32) for field in model.embedding.fields}
     labels = rng.integers(0, 2, 32).astype("float32")
-    model.fit(ids, labels, batch_size=8, verbose=0, callbacks=list(callbacks))
+    model.fit(ids, labels, batch_size=16, verbose=0, callbacks=list(callbacks))
 
 
+@pytest.mark.slow
 def test_models_that_grew_load_in_a_process_that_only_imports_the_library(tmp_path: pathlib.Path):
     expected = {}
     for case, (name, options) in CASES.items():
@@ -362,7 +364,7 @@ def test_models_that_grew_load_in_a_process_that_only_imports_the_library(tmp_pa
         model.embedding.grow(0, model.optimizer)
         fit(model, [search])
         model.save(tmp_path / f"{case}.keras")
-        expected[case] = [f"Growable{name}", 8, [float(np.abs(v.numpy()).sum()) for v in model.optimizer.variables]]
+        expected[case] = [f"Growable{name}", 4, [float(np.abs(v.numpy()).sum()) for v in model.optimizer.variables]]
     code = (
         "import json, pathlib, sys, keras_dimgrow, keras, numpy as np\n"
         "found = {}\n"

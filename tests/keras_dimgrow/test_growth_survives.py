@@ -190,18 +190,18 @@ SCHEDULE = keras.optimizers.schedules.ExponentialDecay(2e-2, 10, 0.9)
 OPTIONS = {
     "nothing": (adam(LazyAdam), {}, {}),
     "dense": (adam(GrowableAdam), {}, {}),
-    "amsgrad": (adam(LazyAdam, amsgrad=True), {}, {}),
-    "schedule": (adam(LazyAdam, learning_rate=SCHEDULE), {}, {}),
-    "clipvalue": (adam(LazyAdam, clipvalue=1e-3), {}, {}),
-    "clipnorm": (adam(LazyAdam, clipnorm=1e-2), {}, {}),
-    "global clipnorm": (adam(LazyAdam, global_clipnorm=1e-2), {}, {}),
-    "weight decay": (adam(LazyAdam, weight_decay=0.1), {}, {}),
+    "amsgrad and schedule": (adam(LazyAdam, amsgrad=True, learning_rate=SCHEDULE), {}, {}),
+    "clipvalue and weight decay": (adam(LazyAdam, clipvalue=1e-3, weight_decay=0.1), {}, {}),
+    "clipnorm and class weight": (adam(LazyAdam, clipnorm=1e-2), {}, {"class_weight": {0: 0.5, 1: 2.0}}),
+    "global clipnorm and validation": (
+        adam(LazyAdam, global_clipnorm=1e-2),
+        {},
+        {"validation_data": batches().take(3)},
+    ),
     "average": (adam(LazyAdam, use_ema=True, ema_momentum=0.9), {}, {}),
     "average put back": (adam(LazyAdam, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=7), {}, {}),
     "accumulation": (adam(LazyAdam, gradient_accumulation_steps=3), {}, {}),
     "executions of 5": (adam(LazyAdam), {"steps_per_execution": 5}, {}),
-    "class weight": (adam(LazyAdam), {}, {"class_weight": {0: 0.5, 1: 2.0}}),
-    "validation": (adam(LazyAdam), {}, {"validation_data": batches().take(3)}),
     "mixed_bfloat16": (adam(LazyAdam), {}, {}),
     "mixed_float16": (adam(LazyAdam), {}, {}),
     "sample weight": (adam(LazyAdam), {}, {}),
@@ -225,6 +225,7 @@ def dtype_policy(request):
 def test_training_with_growth_equals_training_widened_by_hand_and_traces_once(name, dtype_policy, monkeypatch):
     (make_optimizer, make_plain), compile_options, fit_options = OPTIONS[name]
     data = batches(has_weights=name == "sample weight").repeat()
+    steps_per_epoch = 20 if name == "accumulation" else 15  # a field has grown, and was trained after that
     traces, traces_at_checks = [], []
     original = DimGrowEmbedding.call
 
@@ -239,7 +240,7 @@ def test_training_with_growth_equals_training_widened_by_hand_and_traces_once(na
     growth = search_in(model, on_check=lambda record: traces_at_checks.append(len(traces)))
     with monkeypatch.context() as patch:
         patch.setattr(DimGrowEmbedding, "call", call)
-        model.fit(data, epochs=2, steps_per_epoch=STEPS_PER_EPOCH, callbacks=[growth], verbose=0, **fit_options)
+        model.fit(data, epochs=2, steps_per_epoch=steps_per_epoch, callbacks=[growth], verbose=0, **fit_options)
 
     assert {"grow", "drop"} <= set(actions_of(growth.trajectory))
     assert {*traces_at_checks, len(traces)} == {traces_at_checks[0]}
@@ -544,7 +545,7 @@ def test_a_grown_models_weights_load_into_a_fresh_one(tmp_path, fresh):
 # Ctrl-C.
 
 
-@pytest.mark.parametrize("step", [5, 13, 20, 34])
+@pytest.mark.parametrize("step", [5, 20, 34])
 def test_a_fit_after_ctrl_c_at_any_batch_goes_on_as_if_it_had_not_been(step):
     expected, trajectory, _ = left_alone(5)
     model = make_model()
@@ -571,7 +572,7 @@ def _ctrl_c_is_heard():
 
 
 @pytest.mark.usefixtures("_ctrl_c_is_heard")
-@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("number", [1, 4])
 def test_ctrl_c_amid_a_growth_waits_until_variables_and_slots_fit_each_other(number, monkeypatch):
     expected = left_alone(5)[0]
     inserts = []

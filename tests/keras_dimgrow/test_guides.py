@@ -11,9 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # None beside the built wheel's tests.
 GUIDES = sorted(path for path in (ROOT / "docs/guides").glob("*.md") if path.name != "tfrs.md")
+SLOW = ("continuous", "resume", "rows", "several_gpus")  # own_model stands for them in `make test`
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "guide", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in GUIDES]
+)
 def test_the_blocks_of_a_guide_are_one_program_that_runs(guide, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", guide.read_text(), flags=re.MULTILINE | re.DOTALL)
     program = tmp_path / f"{guide.stem}.py"

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 GUIDE = Path(__file__).parents[2] / "docs/guides/tfrs.md"
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_guide_are_one_program_that_runs(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), flags=re.MULTILINE | re.DOTALL)
     environment = {key: value for key, value in os.environ.items() if key != "TF_USE_LEGACY_KERAS"}

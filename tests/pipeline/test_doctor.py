@@ -1,5 +1,6 @@
 """The doctor's findings, on this machine and on simulated bad ones."""
 
+import functools
 import importlib.metadata
 import platform
 import shutil
@@ -15,9 +16,14 @@ def _find(name: str, root) -> Finding:
     return next(finding for finding in diagnose(str(root)) if finding.name == name)
 
 
+# Reads the files of all installed packages, which takes a second.
+OWNERS = functools.cache(importlib.metadata.packages_distributions)
+
+
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
     monkeypatch.setattr(doctor.glob, "glob", lambda _: [])
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", OWNERS)
 
 
 def test_every_finding_that_is_not_ok_has_a_cure(tmp_path):

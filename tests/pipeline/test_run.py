@@ -30,6 +30,18 @@ def read_rows(small_run, count):
     return [{k: v for k, v in row.items() if v and k not in ("note", "bought")} for row in rows]
 
 
+@pytest.fixture(scope="module")
+def served(small_run, tmp_path_factory):
+    """(rows, what the SavedModel says of them where our code is missing); the last row is the printed prediction's."""
+    rows = [
+        *read_rows(small_run, 20),
+        {},
+        {"city name": "nowhere", "price": 1e9},
+        small_run.summary["prediction"]["row"],
+    ]
+    return rows, predict_in_other_process(small_run.summary["saved_model"], rows, tmp_path_factory.mktemp("served"))
+
+
 def find_artifact(small_run, name):
     (directory,) = (small_run.root / "artifacts" / name).iterdir()
     return directory
@@ -156,12 +168,12 @@ def test_what_the_storage_costs_is_in_the_metrics_the_summary_and_the_model_card
     assert f"{differences[0]:+.2g}, {differences[1]:+.2g}" in card
 
 
-def test_the_saved_model_gives_the_stored_keras_models_numbers_where_our_code_is_missing(small_run, tmp_path):
+def test_the_saved_model_gives_the_stored_keras_models_numbers_where_our_code_is_missing(small_run, served):
     import keras
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    rows = [*read_rows(small_run, 20), {}, {"city name": "nowhere", "price": 1e9}]
+    rows, probabilities = (values[:-1] for values in served)
     (graph,) = small_run.root.glob("artifacts/Transform/transform_graph/*")
     layer = tft.TFTransformOutput(str(graph)).transform_features_layer()
     model = keras.models.load_model(str(find_artifact(small_run, "Trainer/model") / "continuation" / "model.keras"))
@@ -178,18 +190,12 @@ def test_the_saved_model_gives_the_stored_keras_models_numbers_where_our_code_is
     ids = {name: np.array(x) for name, x in layer(raw).items()}
     expected = with_storage(model, STORAGE).predict_on_batch(ids).ravel()
 
-    served = predict_in_other_process(small_run.summary["saved_model"], rows, tmp_path)
-
-    np.testing.assert_allclose(served, expected, atol=1e-5)
-    np.testing.assert_allclose(served, model.predict_on_batch(ids).ravel(), atol=0.02)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities, model.predict_on_batch(ids).ravel(), atol=0.02)
 
 
-def test_the_printed_prediction_is_the_saved_models(small_run, tmp_path):
-    prediction = small_run.summary["prediction"]
-
-    (served,) = predict_in_other_process(small_run.summary["saved_model"], [prediction["row"]], tmp_path)
-
-    assert served == pytest.approx(prediction["probability"], abs=1e-6)
+def test_the_printed_prediction_is_the_saved_models(small_run, served):
+    assert served[1][-1] == pytest.approx(small_run.summary["prediction"]["probability"], abs=1e-6)
 
 
 def test_serving_check_accepts_the_exported_model(small_run, tmp_path):
