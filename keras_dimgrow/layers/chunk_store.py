@@ -116,7 +116,7 @@ class ChunkStore(keras.layers.Layer):
         """Index and free stack in which the first `quotas[t][k]` rows of table t have chunk k, as far as the pool reaches.
 
         First rows, because vocabularies are commonly sorted by frequency. Where the pool is too small, first chunks go
-        before second ones.
+        before second ones. A row's chunks are neighbours in the pool, for the processor's caches.
         """
         index = np.zeros((self.num_entries, self.config.chunks), np.int32)
         for start, size, of_table in zip(self.starts, self.table_sizes, quotas, strict=True):
@@ -126,7 +126,7 @@ class ChunkStore(keras.layers.Layer):
                 index[entries[:quota], chunk] = 1
         rows_of_live, chunks_of_live = np.nonzero(index)
         order = np.argsort(chunks_of_live, kind="stable")
-        kept, left_out = order[: self.num_slots], order[self.num_slots :]
+        kept, left_out = np.sort(order[: self.num_slots]), order[self.num_slots :]
         index[rows_of_live[kept], chunks_of_live[kept]] = np.arange(1, len(kept) + 1)
         index[rows_of_live[left_out], chunks_of_live[left_out]] = 0
         free = np.zeros(self.num_slots, np.int32)
