@@ -182,8 +182,8 @@ def choose_changes(
         num_free: free slots before the evictions.
 
     Returns:
-        Flat positions (row * K + chunk) of the evicted, int64 [n], and of the allocated, int64 [m], m <= n + num_free; and
-        the number of chunks above the threshold that are left without memory.
+        Flat positions (row * K + chunk) of the evicted, int64 [n], and of the allocated, int64 [m], ascending, m <= n +
+        num_free; and the number of chunks above the threshold that are left without memory.
     """
     flat = tf.reshape(utilities, [-1])
 
@@ -196,8 +196,13 @@ def choose_changes(
     shortage = tf.maximum(num_candidates - num_free - tf.size(evicted), 0)
     evicted = tf.concat([evicted, where(is_live & (utilities == thresholds))[:shortage]], axis=0)
     num_allocated = tf.minimum(num_candidates, num_free + tf.size(evicted))
-    best = tf.math.top_k(tf.gather(flat, candidates), num_allocated).indices
-    return evicted, tf.gather(candidates, best), num_candidates - num_allocated
+
+    def choose_best():
+        best = tf.math.top_k(tf.gather(flat, candidates), num_allocated).indices
+        return tf.sort(tf.gather(candidates, best))
+
+    allocated = tf.cond(num_allocated < num_candidates, choose_best, lambda: candidates)
+    return evicted, allocated, num_candidates - num_allocated
 
 
 def mix_with_means(utilities: tf.Tensor, starts: Sequence[int], share: float) -> tf.Tensor:

@@ -118,10 +118,12 @@ class PoolVariable(keras.Variable):
     Attributes:
         is_fresh: bool [slots], variable: rows with a new owner since the optimizer's last update.
         num_fresh: int32 [], variable: how many they are.
+        num_look_ups: int32 [], variable: look-ups in training since `sum_by_row`; each gives a row at most one gradient.
     """
 
     is_fresh: keras.Variable
     num_fresh: keras.Variable
+    num_look_ups: keras.Variable
 
     def reset_slots(self, slots: Sequence[tuple[keras.Variable, Callable | None]]) -> None:
         """Starts the fresh rows of an optimizer's slots by their initializers, or as the pool's own rows for None.
@@ -143,3 +145,16 @@ class PoolVariable(keras.Variable):
             return True
 
         tf.cond(self.num_fresh.value > 0, reset, lambda: False)
+
+    def sum_by_row(self, gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
+        """Distinct rows, and their gradients: those of a single look-up are distinct as they are."""
+        is_single = self.num_look_ups.value <= 1
+        rows = tf.cond(is_single, lambda: (gradient.indices, gradient.values), lambda: sum_by_row(gradient))
+        self.num_look_ups.value.assign(0)
+        return rows
+
+
+def sum_by_row(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
+    """The distinct rows of a sparse gradient, and the sum of each one's gradients."""
+    rows, position = tf.unique(gradient.indices)
+    return rows, tf.math.unsorted_segment_sum(gradient.values, position, tf.size(rows))

@@ -89,6 +89,22 @@ def test_without_pruning_it_trains_as_a_plain_table_does():
     assert layer.summary()["evicted"] == 0
 
 
+def test_rows_that_two_look_ups_of_one_step_share_get_the_sum_of_their_gradients():
+    pools = []
+    for calls in ([[0, 1, 1], [5, 1]], [[0, 1, 1, 5, 1]]):
+        layer, optimizer = make(pruning_ratio=0.5), LazyAdam(0.1)
+        for slope in ([1.0, -2.0, 3.0, 4.0], [-0.5, 1.0, 2.0, 0.1]):
+            with tf.GradientTape() as tape:
+                rows = [layer.embed({"city": tf.constant(ids)}, training=True)[0] for ids in calls]
+                loss = tf.reduce_sum(tf.concat(rows, axis=0) * slope)
+            pool = store_of(layer).pool
+            optimizer.apply([tape.gradient(loss, pool.value)], [pool])
+        pools.append(pool.numpy())
+        assert pool.num_look_ups.numpy() == 0
+
+    np.testing.assert_allclose(*pools, rtol=1e-6)
+
+
 @pytest.mark.parametrize("utility", ["gradient", "access"])
 def test_utilities_are_those_of_the_formula_for_live_and_pruned_chunks(utility):
     # With this decay, stored utilities are rescaled after 19 steps.
@@ -147,6 +163,18 @@ def test_importance_that_moves_takes_the_chunks_with_it():
     assert owners[1][4] == owners[1][5] == 0
     assert layer.summary()["evicted"] >= 4
     check_invariants(store_of(layer))
+
+
+def test_the_chunks_of_a_row_are_neighbours_in_the_pool():
+    layer = make(pruning_ratio=0.5, period=2)
+    store = store_of(layer)
+    assert store.index.numpy()[:3].tolist() == [[1, 2], [3, 4], [5, 6]]
+
+    for ids in ([0, 1, 2], [3, 4, 4, 5, 5, 5], [3]):
+        access(layer, ids)
+
+    assert (np.diff(store.index.numpy()[3:]) == 1).all()
+    assert store.counts.numpy()[1] == 6
 
 
 def test_ids_get_chunks_again_with_fresh_values_and_fresh_slots_of_the_optimizer():
