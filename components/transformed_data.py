@@ -14,7 +14,7 @@ from keras_dimgrow import Field, choose_batch_size
 
 # Up to this many bytes of ids (4 an id), a split is held in memory; a larger one is read from local files in every pass.
 MAX_BYTES_IN_MEMORY = 2**25
-BYTES_PER_PILE = 2**24  # of records, inflated: at most as much of ids
+BYTES_PER_PILE = 2**23  # of records, inflated: at most as much of ids
 _ROWS_PER_PARSE = 4096
 
 
