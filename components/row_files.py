@@ -59,7 +59,7 @@ class RowFiles:
         ends = np.cumsum(np.bincount(piles, minlength=len(self._paths)))
         for path, begin, end in zip(self._paths, [0, *ends[:-1]], ends, strict=True):
             with open(path, "ab") as file:
-                file.write(dealt[begin:end])
+                file.write(dealt[begin:end].data)
 
     def batches(self, batch_size: int, shuffle_seed: int = 0) -> tf.data.Dataset:
         """Batches [B, C] int32: in order and with a short last one, or, where rows were dealt, without it, in a new order
