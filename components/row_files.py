@@ -52,12 +52,14 @@ class RowFiles:
             ) from error
 
     def _append(self, rows: np.ndarray, random: np.random.Generator) -> None:
-        piles = random.integers(len(self._paths), size=len(rows))
+        piles = random.integers(len(self._paths), size=len(rows)).astype(
+            np.uint16
+        )  # sorted four times as fast as int64
         dealt = rows[np.argsort(piles, kind="stable")]
         ends = np.cumsum(np.bincount(piles, minlength=len(self._paths)))
         for path, begin, end in zip(self._paths, [0, *ends[:-1]], ends, strict=True):
             with open(path, "ab") as file:
-                file.write(dealt[begin:end].tobytes())
+                file.write(dealt[begin:end].data)
 
     def batches(self, batch_size: int, shuffle_seed: int = 0) -> tf.data.Dataset:
         """Batches [B, C] int32: in order and with a short last one, or, where rows were dealt, without it, in a new order

@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.row_blocks import decode_block, is_block
 from components.row_files import RowFiles
 from keras_dimgrow import Field, choose_batch_size
 
 # Up to this many bytes of ids (4 an id), a split is held in memory; a larger one is read from local files in every pass.
 MAX_BYTES_IN_MEMORY = 2**25
-BYTES_PER_PILE = 2**23  # of (compressed) records: two to four times as much of ids
+BYTES_PER_PILE = 2**23  # of records, inflated: at most as much of ids
 _ROWS_PER_PARSE = 4096
 
 
@@ -44,7 +45,8 @@ def read_split(
 ) -> tf.data.Dataset:
     """Batches of ({field: int32 [B]}, label float32 [B]) from gzip TFRecords of transformed examples.
 
-    The records are parsed once, before the first batch. Memory is bounded whatever the number of rows: ids that take more than
+    An example is a block of rows, as the pipeline's Transform writes them (`components.row_blocks`), or one row, as TFX's own
+    does. They are parsed once, before the first batch. Memory is bounded whatever the number of rows: ids that take more than
     MAX_BYTES_IN_MEMORY are put into files of the temporary directory (TMPDIR), 4 bytes each, and shuffled there
     (see `components.row_files`): sorted rows make batches that are as good as any.
 
@@ -69,7 +71,7 @@ def read_split(
     for chunk in chunks:
         held.append(chunk)
         if sum(part.nbytes for part in held) > MAX_BYTES_IN_MEMORY:
-            num_bytes = sum(tf.io.gfile.stat(file).length for file in files)
+            num_bytes = sum(_inflated_bytes(file) for file in files)
             num_piles = -(-num_bytes // BYTES_PER_PILE) if is_shuffled else None
             rows = RowFiles(chain(held, chunks), num_columns, num_piles, shuffle_seed or 0)
             batch_size = min(batch_size or choose_batch_size(rows.num_rows), rows.num_rows)
@@ -94,19 +96,32 @@ def _unpack(batch: tf.Tensor, fields: Sequence[Field]) -> tuple[dict[str, tf.Ten
 
 def _parse(files: Sequence[str], columns: Sequence[str]) -> Iterator[np.ndarray]:
     """The columns of all rows, int32 [rows, columns] in parts, in the order of the files."""
-    spec = {name: tf.io.FixedLenFeature([], tf.int64) for name in columns}
-
-    def parse(records):
-        # A batch at once: ten times as fast as one by one.
-        parsed = tf.io.parse_example(records, spec)
-        return tf.cast(tf.stack([parsed[name] for name in columns], axis=1), tf.int32)
-
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=2**20).batch(_ROWS_PER_PARSE)
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=2**20)
     try:
-        yield from records.map(parse, num_parallel_calls=2).prefetch(1).as_numpy_iterator()
+        first = next(records.take(1).as_numpy_iterator(), b"")
+        if is_block(first):
+            chunks = records.map(lambda record: decode_block(record, columns), num_parallel_calls=2)
+        else:
+            # A batch at once: ten times as fast as one by one.
+            chunks = records.batch(_ROWS_PER_PARSE).map(lambda rows: _parse_rows(rows, columns), num_parallel_calls=2)
+        yield from chunks.prefetch(1).as_numpy_iterator()
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         message = f"{_find_broken(files)}: not what Transform writes ({error.message})"
         raise ValueError(f"{message}. Remove the artifact that it is in, and run Transform again.") from error
+
+
+def _parse_rows(rows: tf.Tensor, columns: Sequence[str]) -> tf.Tensor:
+    parsed = tf.io.parse_example(rows, {name: tf.io.FixedLenFeature([], tf.int64) for name in columns})
+    return tf.cast(tf.stack([parsed[name] for name in columns], axis=1), tf.int32)
+
+
+def _inflated_bytes(file: str) -> int:
+    """What a gzip file inflates to: its last four bytes hold it modulo 2^32, and it is no less than the file's length."""
+    length = tf.io.gfile.stat(file).length
+    with tf.io.gfile.GFile(file, "rb") as stream:
+        stream.seek(max(length - 4, 0))
+        remainder = int.from_bytes(stream.read(4), "little")
+    return remainder + 2**32 * max(0, -(-(length - remainder) // 2**32))
 
 
 def _find_broken(files: Sequence[str]) -> str:

@@ -34,9 +34,12 @@ UNIFORM_EVALUATOR = "UniformEvaluator"
 EXAMPLES_SIGNATURE = "regress"
 
 # What each of our nodes runs: a change of these files re-runs the node.
-_LIBRARY = ("keras_dimgrow", "components.transformed_data", "components.row_files")
+_LIBRARY = ("keras_dimgrow", "components.transformed_data", "components.row_blocks", "components.row_files")
 _SEARCH = (*_LIBRARY, "components.dim_search", "components.artifacts")
-_IDS = ("pipeline.preprocessing", "pipeline.vocabularies", "pipeline.transform", "pipeline.earlier_model")
+_IDS = (
+    *("pipeline.preprocessing", "pipeline.vocabularies", "pipeline.transform", "pipeline.earlier_model"),
+    "components.row_blocks",
+)
 _EXPORT = (
     *("pipeline.training", "pipeline.model_card", "pipeline.reference_rows", "pipeline.earlier_model"),
     "pipeline.vocabularies",

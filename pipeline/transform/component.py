@@ -23,6 +23,8 @@ class TransformSpec(standard_component_specs.TransformSpec):
 class Transform(base_beam_component.BaseBeamComponent):
     """TFX's Transform, materialized and without statistics, whose preprocessing_fn also learns of an earlier model.
 
+    The transformed examples are blocks of rows (`components.row_blocks`).
+
     Args:
         examples: raw examples with the splits `train` and `eval`; vocabularies are made from `train`.
         schema: of the examples.

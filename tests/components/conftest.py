@@ -9,6 +9,8 @@ from tensorflow.python.framework.config import disable_op_determinism
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
+from components.row_blocks import encode_block
+
 VOCABULARY_SIZES = {"city": 12, "device": 6}
 
 
@@ -25,11 +27,20 @@ def make_schema(sizes: dict[str, int]) -> schema_pb2.Schema:
     return schema
 
 
-def write_records(path: Path, rows: list[dict[str, int]]) -> None:
-    path.parent.mkdir(parents=True)
+def write_blocks(path: Path, columns: dict[str, np.ndarray], rows_per_block: int) -> None:
+    """What our Transform writes."""
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for row in rows:
-            feature = {k: tf.train.Feature(int64_list=tf.train.Int64List(value=[int(v)])) for k, v in row.items()}
+        for begin in range(0, len(columns["click"]), rows_per_block):
+            part = slice(begin, begin + rows_per_block)
+            writer.write(encode_block({name: values[part] for name, values in columns.items()}))
+
+
+def write_rows(path: Path, columns: dict[str, np.ndarray]) -> None:
+    """What TFX's Transform writes."""
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for row in zip(*columns.values(), strict=True):
+            values = zip(columns, row, strict=True)
+            feature = {k: tf.train.Feature(int64_list=tf.train.Int64List(value=[int(v)])) for k, v in values}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
 
 
@@ -49,11 +60,11 @@ def transform_output(tmp_path_factory):
     schema.write_text(text_format.MessageToString(make_schema(VOCABULARY_SIZES)))
     rng = np.random.default_rng(0)
     for split, num_rows in (("train", 1500), ("eval", 400)):
-        rows = []
-        for _ in range(num_rows):
-            city, device = rng.integers(12), rng.integers(6)
-            rows.append({"city": city, "device": device, "click": rng.random() < (0.85 if city % 3 == 0 else 0.15)})
-        write_records(root / "examples" / f"Split-{split}" / "transformed-00000.gz", rows)
+        city, device = rng.integers(12, size=num_rows), rng.integers(6, size=num_rows)
+        click = rng.random(num_rows) < np.where(city % 3 == 0, 0.85, 0.15)
+        directory = root / "examples" / f"Split-{split}"
+        directory.mkdir(parents=True)
+        write_blocks(directory / "transformed-00000.gz", {"city": city, "device": device, "click": click}, 1000)
     examples = standard_artifacts.Examples()
     examples.uri = str(root / "examples")
     examples.split_names = artifact_utils.encode_split_names(["train", "eval"])

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from components import row_files, transformed_data
 from components.transformed_data import fields_of, read_split
 from keras_dimgrow import Field
-from tests.components.conftest import VOCABULARY_SIZES, make_schema
+from tests.components.conftest import VOCABULARY_SIZES, make_schema, write_blocks, write_rows
 
 
 def write_graph(directory, sizes):
@@ -136,19 +136,20 @@ def test_a_split_without_rows_names_the_directory(tmp_path, fields):
 SORTED_FIELDS = [Field(name="day", vocabulary_size=100), Field(name="row", vocabulary_size=40_000)]
 
 
-@pytest.fixture(scope="module")
-def sorted_files(tmp_path_factory):
-    """40,000 rows sorted by time and by label, in two files."""
+@pytest.fixture(scope="module", params=["blocks", "rows"])
+def sorted_files(tmp_path_factory, request):
+    """40,000 rows sorted by time and by label, in two files, as our Transform writes them, or TFX's."""
     directory = tmp_path_factory.mktemp("sorted") / "Split-train"
     directory.mkdir()
-    files = [str(directory / f"{i}.gz") for i in range(2)]
+    files = [directory / f"{i}.gz" for i in range(2)]
     for index, file in enumerate(files):
-        with tf.io.TFRecordWriter(file, "GZIP") as writer:
-            for row in range(index * 20_000, (index + 1) * 20_000):
-                values = {"day": row // 400, "row": row, "click": int(row >= 30_000)}
-                feature = {k: tf.train.Feature(int64_list=tf.train.Int64List(value=[v])) for k, v in values.items()}
-                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
-    return files
+        row = np.arange(index * 20_000, (index + 1) * 20_000)
+        columns = {"day": row // 400, "row": row, "click": row >= 30_000}
+        if request.param == "rows":
+            write_rows(file, columns)
+        else:
+            write_blocks(file, columns, 3000)
+    return [str(file) for file in files]
 
 
 @pytest.fixture
@@ -245,3 +246,18 @@ def test_a_shard_without_a_field_names_both(sorted_files):
 
     with pytest.raises(ValueError, match=r"Split-train: not what Transform writes.*city"):
         read_split(sorted_files, fields, "click", 500, shuffle_seed=0)
+
+
+def test_piles_are_as_many_as_the_ids_need_however_well_the_records_compress(tmp_path, streamed, monkeypatch):
+    file = tmp_path / "part.gz"
+    columns = {"day": np.zeros(100_000, int), "row": np.zeros(100_000, int), "click": np.zeros(100_000, int)}
+    write_blocks(file, columns, 4000)
+    monkeypatch.setattr(row_files.tempfile, "tempdir", str(tmp_path))
+
+    batches = read_sorted([str(file)])
+
+    assert file.stat().st_size < 2**15  # a pile, if its length were the measure
+    sizes = [pile.stat().st_size for pile in tmp_path.glob("transformed-rows-*/*")]
+    assert sum(sizes) == 12 * 100_000
+    assert max(sizes) < 2**15 * 1.1
+    assert int(batches.cardinality()) == 200

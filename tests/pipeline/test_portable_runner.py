@@ -125,8 +125,15 @@ def transform(inputs, directory, beam_args) -> dict[str, object]:
         files = sorted(map(str, (directory / "transformed_examples" / f"Split-{split}").iterdir()))
         records = tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator()
         # Runners shard as they like: rows are compared without their order.
-        left[split] = sorted(str(tf.train.Example.FromString(record)) for record in records)
+        left[split] = sorted(row for record in records for row in rows_of(record))
     return left
+
+
+def rows_of(record) -> list[tuple[int, ...]]:
+    """The ids of a block's rows, the columns by name."""
+    features = tf.train.Example.FromString(record).features.feature
+    columns = [np.frombuffer(features[name].bytes_list.value[0], "<i4").tolist() for name in sorted(features)]
+    return list(zip(*columns, strict=True))
 
 
 @pytest.fixture(scope="module")
