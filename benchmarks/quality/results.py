@@ -95,8 +95,8 @@ class Group:
 
     @property
     def correlation(self) -> float | None:
-        """Mean correlation of the plans of different seeds."""
-        return mean_correlation([list(row.plan.values()) for row in self.searches])
+        """Mean correlation of the plans of different seeds. A plan read from a file has its fields in another order."""
+        return mean_correlation([[row.plan[field] for field in self.rows[0].plan] for row in self.searches])
 
     @property
     def is_rule(self) -> bool:

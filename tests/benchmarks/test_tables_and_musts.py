@@ -1,5 +1,7 @@
 """What results say, on results that were made up."""
 
+import dataclasses
+
 import pytest
 
 from benchmarks.harness import middle
@@ -38,6 +40,14 @@ def test_table_names_what_gave_no_plan(make_results):
     unfit = [Unfit("mixed_dimension", 0.1, seed, "does not fit: too small") for seed in (0, 1)]
 
     assert make_tables(make_results(unfit=unfit))[0].notes == ["mixed_dimension, seed 0, 1: does not fit: too small"]
+
+
+def test_seeds_agree_whatever_the_order_of_fields(make_rows, make_results):
+    [first] = make_rows("dimgrow", 0.1, [[0.72]], PLAN)
+    [resumed] = make_rows("dimgrow", 0.1, [[0.72]], dict(sorted(PLAN.items())))
+    rows = [first, dataclasses.replace(resumed, seed=1)]
+
+    assert make_results(rows).find("dimgrow", 0.1).correlation == 1.0
 
 
 def test_a_good_search_holds_every_must(make_rows, make_results):
