@@ -77,10 +77,11 @@ class StoredEmbedding(PlannedEmbedding):
                 "Train the model that it was made of, and call with_storage again."
             )
         parts = {dim: tf.concat(q, axis=1) if len(q) > 1 else q[0] for dim, q in self._embed(inputs).items()}
-        kernels = tf.split(
-            tf.cast(self.kernel.value, self.compute_dtype),
-            [dim * len(self._fused[dim].fields) for dim in parts],
-        )
+        kernel = tf.cast(self.kernel.value, self.compute_dtype)
+        sizes = [dim * len(self._fused[dim].fields) for dim in parts]
+        # A constant where it is exported: split here, not by the server, for which each kind of operation takes time.
+        constant = tf.get_static_value(kernel)
+        kernels = tf.split(kernel, sizes) if constant is None else np.split(constant, np.cumsum(sizes)[:-1])
         adapt = self._adapt_jointly if self.adapter == "joint" else self._adapt_per_field
         return adapt({dim: tf.cast(q, self.compute_dtype) for dim, q in parts.items()}, kernels)
 
