@@ -31,9 +31,8 @@ BATCH_SIZE = 8192
 STEPS = 10
 BEAM = ["--runner=FnApiRunner", "--direct_num_workers=1"]
 CHUNK = 100_000
-WORK = Path(
-    tempfile.gettempdir(), f"data_path-{SIZES[0]}"
-)  # what a case leaves to the next one; the last one removes it
+# What a case leaves to the next one; the last one removes it.
+WORK = Path(tempfile.gettempdir(), f"data_path-{SIZES[0]}")
 
 
 class Usage:
