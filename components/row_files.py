@@ -61,8 +61,8 @@ class RowFiles:
                 file.write(dealt[begin:end].data)
 
     def batches(self, batch_size: int, shuffle_seed: int = 0) -> tf.data.Dataset:
-        """Batches [B, C] int32: in order and with a short last one, or, where rows were dealt, without it, in a new order
-        each pass, which `shuffle_seed` decides."""
+        """Batches [B, C] int32, of a shape that TensorFlow does not know: in order and with a short last one, or, where rows
+        were dealt, without it, in a new order each pass, which `shuffle_seed` decides."""
         if self._is_shuffled:
             # Each pass draws a number, and all orders within it follow from that.
             passes = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True).take(1)
@@ -86,8 +86,7 @@ class RowFiles:
             return tf.random.experimental.stateless_shuffle(rows, tf.stack([number, index + 1]))
 
         piles = tf.data.Dataset.from_tensor_slices(order).enumerate().map(read, num_parallel_calls=1).prefetch(1)
-        batches = piles.rebatch(batch_size, drop_remainder=True)
-        return batches.map(lambda rows: tf.ensure_shape(rows, [batch_size, self._num_columns]))
+        return piles.rebatch(batch_size, drop_remainder=True)
 
 
 def _gather(chunks: Iterable[np.ndarray]) -> Iterable[np.ndarray]:

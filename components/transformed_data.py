@@ -7,14 +7,15 @@ from itertools import chain
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
+from google.protobuf.message import DecodeError
 
 from components.row_blocks import decode_block, is_block
 from components.row_files import RowFiles
 from keras_dimgrow import Field, choose_batch_size
 
 # Up to this many bytes of ids (4 an id), a split is held in memory; a larger one is read from local files in every pass.
-MAX_BYTES_IN_MEMORY = 2**25
-BYTES_PER_PILE = 2**23  # of records, inflated: at most as much of ids
+MAX_BYTES_IN_MEMORY = 2**26
+BYTES_PER_PILE = 2**23  # of ids, 4 bytes each, at most
 _ROWS_PER_PARSE = 4096
 
 
@@ -65,32 +66,55 @@ def read_split(
     """
     if not files:
         raise ValueError("No files to read transformed examples from: does the split exist?")
-    is_shuffled, num_columns = shuffle_seed is not None, len(fields) + 1
+    is_shuffled = shuffle_seed is not None
     chunks = _parse(sorted(files), [*(field.name for field in fields), label])
     held: list[np.ndarray] = []
     for chunk in chunks:
         held.append(chunk)
         if sum(part.nbytes for part in held) > MAX_BYTES_IN_MEMORY:
-            num_bytes = sum(_inflated_bytes(file) for file in files)
-            num_piles = -(-num_bytes // BYTES_PER_PILE) if is_shuffled else None
-            rows = RowFiles(chain(held, chunks), num_columns, num_piles, shuffle_seed or 0)
-            batch_size = min(batch_size or choose_batch_size(rows.num_rows), rows.num_rows)
-            return rows.batches(batch_size, shuffle_seed or 0).map(lambda batch: _unpack(batch, fields)).prefetch(2)
+            break
     if not held:
         raise ValueError(f"No rows in {os.path.dirname(sorted(files)[0])}: every row went to other splits. Add data.")
-    table = tf.constant(np.concatenate(held))
-    num_rows = len(table)
-    batch_size = batch_size or choose_batch_size(num_rows)
-    order = tf.data.Dataset.range(num_rows)
-    if is_shuffled:
-        order = order.shuffle(num_rows, seed=shuffle_seed, reshuffle_each_iteration=True)
+    rows: RowFiles | _RowsInMemory
+    if sum(part.nbytes for part in held) > MAX_BYTES_IN_MEMORY:
+        # A block may hold an id in one byte.
+        max_bytes = 4 * sum(_inflated_bytes(file) for file in files)
+        num_piles = -(-max_bytes // BYTES_PER_PILE) if is_shuffled else None
+        rows = RowFiles(chain(held, chunks), len(fields) + 1, num_piles, shuffle_seed or 0)
+    else:
+        rows = _RowsInMemory(np.concatenate(held), is_shuffled)
     # A split smaller than a batch is one batch.
-    batches = order.batch(min(batch_size, num_rows), drop_remainder=is_shuffled)
-    return batches.map(lambda rows: _unpack(tf.gather(table, rows), fields)).prefetch(4)
+    batch_size = min(batch_size or choose_batch_size(rows.num_rows), rows.num_rows)
+    shape = [batch_size if is_shuffled else None, len(fields) + 1]
+    return rows.batches(batch_size, shuffle_seed or 0).map(lambda batch: _unpack(batch, fields, shape)).prefetch(4)
 
 
-def _unpack(batch: tf.Tensor, fields: Sequence[Field]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    *ids, labels = tf.unstack(batch, num=len(fields) + 1, axis=1)
+class _RowsInMemory:
+    """What `RowFiles` is, for rows [N, C] that fit into memory; they are shuffled as a whole."""
+
+    def __init__(self, rows: np.ndarray, is_shuffled: bool):
+        self.num_rows = len(rows)
+        self._rows, self._is_shuffled = tf.constant(rows), is_shuffled
+
+    def batches(self, batch_size: int, shuffle_seed: int) -> tf.data.Dataset:
+        if not self._is_shuffled:
+            begins = tf.data.Dataset.range(0, self.num_rows, batch_size)
+            return begins.map(lambda begin: self._rows[begin : begin + batch_size])
+        # Each pass draws a number, and its order follows from that.
+        passes = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True).take(1)
+        batches = passes.flat_map(lambda number: self._one_pass(number, batch_size))
+        return batches.apply(tf.data.experimental.assert_cardinality(self.num_rows // batch_size))
+
+    def _one_pass(self, number: tf.Tensor, batch_size: int) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(self.num_rows), tf.stack([number, 0]))
+        begins = tf.data.Dataset.range(0, self.num_rows - batch_size + 1, batch_size)
+        return begins.map(lambda begin: tf.gather(self._rows, order[begin : begin + batch_size]))
+
+
+def _unpack(
+    batch: tf.Tensor, fields: Sequence[Field], shape: Sequence[int | None]
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    *ids, labels = tf.unstack(tf.ensure_shape(batch, shape), axis=1)
     return dict(zip([field.name for field in fields], ids, strict=True)), tf.cast(labels, tf.float32)
 
 
@@ -98,15 +122,20 @@ def _parse(files: Sequence[str], columns: Sequence[str]) -> Iterator[np.ndarray]
     """The columns of all rows, int32 [rows, columns] in parts, in the order of the files."""
     records = tf.data.TFRecordDataset(files, compression_type="GZIP", buffer_size=2**20)
     try:
-        first = next(records.take(1).as_numpy_iterator(), b"")
+        # Records are inflated while others are decoded.
+        blocks = records.prefetch(4).as_numpy_iterator()
+        first = next(blocks, None)
+        if first is None:
+            return
         if is_block(first):
-            chunks = records.map(lambda record: decode_block(record, columns), num_parallel_calls=2)
+            yield from (decode_block(record, columns) for record in chain([first], blocks))
         else:
             # A batch at once: ten times as fast as one by one.
             chunks = records.batch(_ROWS_PER_PARSE).map(lambda rows: _parse_rows(rows, columns), num_parallel_calls=2)
-        yield from chunks.prefetch(1).as_numpy_iterator()
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        message = f"{_find_broken(files)}: not what Transform writes ({error.message})"
+            yield from chunks.prefetch(1).as_numpy_iterator()
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, DecodeError, ValueError) as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error
+        message = f"{_find_broken(files)}: not what Transform writes ({reason})"
         raise ValueError(f"{message}. Remove the artifact that it is in, and run Transform again.") from error
 
 

@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 from google.protobuf import text_format
 
 from components import row_files, transformed_data
+from components.row_blocks import decode_block, encode_block
 from components.transformed_data import fields_of, read_split
 from keras_dimgrow import Field
 from tests.components.conftest import VOCABULARY_SIZES, make_schema, write_blocks, write_rows
@@ -222,7 +223,7 @@ def test_the_files_of_a_streamed_split_are_removed_with_it(sorted_files, streame
 def test_a_full_temporary_directory_is_named_with_the_cure(sorted_files, streamed, tmp_path, monkeypatch):
     monkeypatch.setattr(row_files.tempfile, "tempdir", str(tmp_path))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
     try:
         with pytest.raises(OSError, match=rf"File too large while .* put into {tmp_path}.*TMPDIR"):
             read_sorted(sorted_files)
@@ -261,3 +262,35 @@ def test_piles_are_as_many_as_the_ids_need_however_well_the_records_compress(tmp
     assert sum(sizes) == 12 * 100_000
     assert max(sizes) < 2**15 * 1.1
     assert int(batches.cardinality()) == 200
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], "column 'row' is broken"),
+        ([b"u3", b"123"], "column 'row' is broken"),
+        ([b"u4", b"123"], "column 'row' is broken"),
+        ([b"u1", b"1234"], "column 'row' is broken"),
+    ],
+    ids=["no values", "no such type", "part of a number", "of another length"],
+)
+def test_a_broken_block_names_the_column_and_the_cure(tmp_path, values, message):
+    file = tmp_path / "part.gz"
+    write_blocks(file, {"day": np.zeros(3, int), "row": np.zeros(3, int), "click": np.zeros(3, int)}, 3)
+    block = tf.train.Example.FromString(next(tf.data.TFRecordDataset(str(file), "GZIP").as_numpy_iterator()))
+    block.features.feature["row"].bytes_list.value[:] = values
+    with tf.io.TFRecordWriter(str(file), "GZIP") as writer:
+        writer.write(block.SerializeToString())
+
+    with pytest.raises(ValueError, match=rf"not what Transform writes.*{message}.*run Transform again"):
+        read_sorted([str(file)])
+
+
+@pytest.mark.parametrize("largest", [255, 256, 65_535, 65_536, 2**31 - 1])
+def test_ids_of_any_size_come_back_from_a_block(largest):
+    ids = np.array([0, 1, largest])
+
+    rows = decode_block(encode_block({"a": ids, "b": ids[:3] % 2}), ["b", "a"])
+
+    assert rows.tolist() == [[0, 0], [1, 1], [largest % 2, largest]]
+    assert rows.dtype == np.int32
