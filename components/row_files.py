@@ -9,7 +9,8 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -60,17 +61,17 @@ class RowFiles:
             with open(path, "ab") as file:
                 file.write(dealt[begin:end].data)
 
-    def batches(self, batch_size: int, shuffle_seed: int = 0) -> tf.data.Dataset:
-        """Batches [B, C] int32, of a shape that TensorFlow does not know: in order and with a short last one, or, where rows
-        were dealt, without it, in a new order each pass, which `shuffle_seed` decides."""
+    def batches(self, batch_size: int, shuffle_seed: int | None, unpack: Callable[[tf.Tensor], Any]) -> tf.data.Dataset:
+        """What `unpack` makes of batches [B, C]: in order and with a short last one, or, where rows were dealt, without it,
+        in a new order each pass, which `shuffle_seed` decides."""
         if self._is_shuffled:
             # Each pass draws a number, and all orders within it follow from that.
             passes = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True).take(1)
-            batches = passes.flat_map(lambda number: self._one_pass(number, batch_size))
+            batches = passes.flat_map(lambda number: self._one_pass(number, batch_size)).map(unpack)
             num_batches = self.num_rows // batch_size
         else:
             rows = tf.data.FixedLengthRecordDataset(self._paths, 4 * self._num_columns, buffer_size=2**20)
-            batches = rows.batch(batch_size).map(lambda raw: tf.io.decode_raw(raw, tf.int32))
+            batches = rows.batch(batch_size).map(lambda raw: unpack(tf.io.decode_raw(raw, tf.int32)))
             num_batches = -(-self.num_rows // batch_size)
         batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
         # Whatever is derived of these batches holds them, and they the files.
@@ -90,12 +91,13 @@ class RowFiles:
 
 
 def _gather(chunks: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    """Small parts made into larger ones: each is dealt to all piles."""
+    """Parts of ROWS_PER_DEAL rows or so: each is dealt to all piles."""
     waiting: list[np.ndarray] = []
     for chunk in chunks:
-        waiting.append(chunk)
-        if sum(map(len, waiting)) >= ROWS_PER_DEAL:
-            yield np.concatenate(waiting)
-            waiting = []
+        for begin in range(0, len(chunk), ROWS_PER_DEAL):
+            waiting.append(chunk[begin : begin + ROWS_PER_DEAL])
+            if sum(map(len, waiting)) >= ROWS_PER_DEAL:
+                yield np.concatenate(waiting)
+                waiting = []
     if waiting:
         yield np.concatenate(waiting)

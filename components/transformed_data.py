@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from components.row_blocks import decode_block, is_block
 from components.row_files import RowFiles
+from components.rows_in_memory import RowsInMemory
 from keras_dimgrow import Field, choose_batch_size
 
 # Up to this many bytes of ids (4 an id), a split is held in memory; a larger one is read from local files in every pass.
@@ -66,49 +67,22 @@ def read_split(
     """
     if not files:
         raise ValueError("No files to read transformed examples from: does the split exist?")
-    is_shuffled = shuffle_seed is not None
-    chunks = _parse(sorted(files), [*(field.name for field in fields), label])
-    held: list[np.ndarray] = []
+    columns, is_shuffled = [*(field.name for field in fields), label], shuffle_seed is not None
+    held = RowsInMemory(MAX_BYTES_IN_MEMORY, len(columns))
+    rows: RowsInMemory | RowFiles = held
+    chunks = _parse(sorted(files), columns)
     for chunk in chunks:
-        held.append(chunk)
-        if sum(part.nbytes for part in held) > MAX_BYTES_IN_MEMORY:
-            break
-    if not held:
+        if not held.append(chunk):
+            # A block may hold an id in one byte.
+            max_bytes = 4 * sum(_inflated_bytes(file) for file in files)
+            num_piles = -(-max_bytes // BYTES_PER_PILE) if is_shuffled else None
+            rows = RowFiles(chain([held.rows, chunk], chunks), len(columns), num_piles, shuffle_seed or 0)
+    if not rows.num_rows:
         raise ValueError(f"No rows in {os.path.dirname(sorted(files)[0])}: every row went to other splits. Add data.")
-    rows: RowFiles | _RowsInMemory
-    if sum(part.nbytes for part in held) > MAX_BYTES_IN_MEMORY:
-        # A block may hold an id in one byte.
-        max_bytes = 4 * sum(_inflated_bytes(file) for file in files)
-        num_piles = -(-max_bytes // BYTES_PER_PILE) if is_shuffled else None
-        rows = RowFiles(chain(held, chunks), len(fields) + 1, num_piles, shuffle_seed or 0)
-    else:
-        rows = _RowsInMemory(np.concatenate(held), is_shuffled)
     # A split smaller than a batch is one batch.
     batch_size = min(batch_size or choose_batch_size(rows.num_rows), rows.num_rows)
-    shape = [batch_size if is_shuffled else None, len(fields) + 1]
-    return rows.batches(batch_size, shuffle_seed or 0).map(lambda batch: _unpack(batch, fields, shape)).prefetch(4)
-
-
-class _RowsInMemory:
-    """What `RowFiles` is, for rows [N, C] that fit into memory; they are shuffled as a whole."""
-
-    def __init__(self, rows: np.ndarray, is_shuffled: bool):
-        self.num_rows = len(rows)
-        self._rows, self._is_shuffled = tf.constant(rows), is_shuffled
-
-    def batches(self, batch_size: int, shuffle_seed: int) -> tf.data.Dataset:
-        if not self._is_shuffled:
-            begins = tf.data.Dataset.range(0, self.num_rows, batch_size)
-            return begins.map(lambda begin: self._rows[begin : begin + batch_size])
-        # Each pass draws a number, and its order follows from that.
-        passes = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True).take(1)
-        batches = passes.flat_map(lambda number: self._one_pass(number, batch_size))
-        return batches.apply(tf.data.experimental.assert_cardinality(self.num_rows // batch_size))
-
-    def _one_pass(self, number: tf.Tensor, batch_size: int) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(self.num_rows), tf.stack([number, 0]))
-        begins = tf.data.Dataset.range(0, self.num_rows - batch_size + 1, batch_size)
-        return begins.map(lambda begin: tf.gather(self._rows, order[begin : begin + batch_size]))
+    shape = [batch_size if is_shuffled else None, len(columns)]
+    return rows.batches(batch_size, shuffle_seed, lambda batch: _unpack(batch, fields, shape)).prefetch(4)
 
 
 def _unpack(

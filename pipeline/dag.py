@@ -34,7 +34,10 @@ UNIFORM_EVALUATOR = "UniformEvaluator"
 EXAMPLES_SIGNATURE = "regress"
 
 # What each of our nodes runs: a change of these files re-runs the node.
-_LIBRARY = ("keras_dimgrow", "components.transformed_data", "components.row_blocks", "components.row_files")
+_LIBRARY = (
+    *("keras_dimgrow", "components.transformed_data"),
+    *("components.row_blocks", "components.row_files", "components.rows_in_memory"),
+)
 _SEARCH = (*_LIBRARY, "components.dim_search", "components.artifacts")
 _IDS = (
     *("pipeline.preprocessing", "pipeline.vocabularies", "pipeline.transform", "pipeline.earlier_model"),

@@ -187,7 +187,11 @@ def test_a_streamed_pass_holds_every_row_once_and_each_pass_another_order(sorted
     assert not np.array_equal(*passes)
 
 
-def test_a_restarted_search_gets_the_batches_that_it_would_have_got(sorted_files, streamed):
+@pytest.mark.parametrize("where", ["streamed", "in memory"])
+def test_a_restarted_search_gets_the_batches_that_it_would_have_got(sorted_files, where, request):
+    if where == "streamed":
+        request.getfixturevalue("streamed")
+
     def first_rows(batches, num_batches):
         return [ids["row"][:3].tolist() for ids, _ in batches.take(num_batches).as_numpy_iterator()]
 

@@ -1,0 +1,60 @@
+"""Rows of ids that fit into memory, from which batches are read: in order, or in a new random order each pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class RowsInMemory:
+    """At most so many bytes of rows [N, C] int32.
+
+    Memory is taken as rows come: what has not been written does not count.
+
+    Args:
+        max_bytes: 4 bytes an id.
+        num_columns: C.
+    """
+
+    def __init__(self, max_bytes: int, num_columns: int):
+        self._buffer = np.empty((max_bytes // (4 * num_columns), num_columns), np.int32)
+        self.num_rows = 0
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Those that were appended, [N, C]; not a copy."""
+        return self._buffer[: self.num_rows]
+
+    def append(self, rows: np.ndarray) -> bool:
+        """Takes these rows if all of them fit, and returns whether they do."""
+        end = self.num_rows + len(rows)
+        fits = end <= len(self._buffer)
+        if fits:
+            self._buffer[self.num_rows : end] = rows
+            self.num_rows = end
+        return fits
+
+    def batches(self, batch_size: int, shuffle_seed: int | None, unpack: Callable[[tf.Tensor], Any]) -> tf.data.Dataset:
+        """What `unpack` makes of batches [B, C]: in order and with a short last one, or, with a seed, without it, in a new
+        order each pass."""
+        rows, num_rows = tf.constant(self.rows), self.num_rows
+        if shuffle_seed is None:
+            batches = tf.data.Dataset.range(0, num_rows, batch_size).map(
+                lambda begin: unpack(rows[begin : begin + batch_size])
+            )
+        else:
+
+            def one_pass(number: tf.Tensor) -> tf.data.Dataset:
+                order = tf.random.experimental.stateless_shuffle(tf.range(num_rows), tf.stack([number, 0]))
+                begins = tf.data.Dataset.range(0, num_rows - batch_size + 1, batch_size)
+                return begins.map(lambda begin: unpack(tf.gather(rows, order[begin : begin + batch_size])))
+
+            # Each pass draws a number, and its order follows from that.
+            passes = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True).take(1)
+            batches = passes.flat_map(one_pass)
+            batches = batches.apply(tf.data.experimental.assert_cardinality(num_rows // batch_size))
+        # The optimiser of graphs would copy the rows, which are a constant of this one.
+        options = tf.data.Options()
+        options.experimental_optimization.apply_default_optimizations = False
+        return batches.with_options(options)
