@@ -34,8 +34,8 @@ def flatten_graph(directory: str, signature: str = "serving_default", aliases: I
 
     The functions of one signature and those that restore variables are written out where they are called. The inputs of
     the signature become outputs of one node. Signatures that compute the same become names of the same nodes. What only
-    saves again is removed, and so is an initialisation that does nothing. `tf.saved_model.load`, which reads the functions,
-    is not affected. The fingerprint is removed; it is optional.
+    saves again is removed, and so are an initialisation that does nothing and nodes that nothing needs. `tf.saved_model.load`,
+    which reads the functions, is not affected. The fingerprint is removed; it is optional.
 
     Args:
         directory: a SavedModel, as `keras.export.ExportArchive` writes it, on a local or remote file system.
@@ -77,7 +77,7 @@ def flatten_graph(directory: str, signature: str = "serving_default", aliases: I
     for name in aliases:
         signatures[name].CopyFrom(signatures[signature])
     del nodes[:]
-    nodes.extend(kept)
+    nodes.extend(_needed(kept, meta_graph))
 
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(saved_model.SerializeToString(deterministic=True))
@@ -97,7 +97,8 @@ def _join_inputs(
     joined = _unused_name("inputs", by_name)  # short: a Session compares the names of all feeds in every call
     identity = node_def_pb2.NodeDef(name=joined, op="IdentityN")
     sources: dict[tuple, node_def_pb2.NodeDef] = {}
-    references, dropped = {}, set()
+    references: dict[str, str] = {}
+    dropped: set[str] = set()
     for index, (_, tensor) in enumerate(sorted(signature.inputs.items())):
         placeholder = by_name[tensor.name.partition(":")[0]]
         defaults = [by_name[name] for name in placeholder.input]
@@ -121,6 +122,25 @@ def _join_inputs(
         inputs = [reference.removesuffix(":0") for reference in node.input if reference not in controls]
         node.input[:] = [references.get(reference, reference) for reference in inputs]
     return [*sources.values(), identity, *kept]
+
+
+def _needed(nodes: list[node_def_pb2.NodeDef], meta_graph: meta_graph_pb2.MetaGraphDef) -> list[node_def_pb2.NodeDef]:
+    """The nodes that a loader of `meta_graph` names, and what they read: weights are read and copied in vain, too."""
+    saver = meta_graph.saver_def
+    names = [saver.restore_op_name, saver.filename_tensor_name]
+    names += [asset.tensor_info.name for asset in meta_graph.asset_file_def]
+    names += [node.constant.operation for node in meta_graph.object_graph_def.nodes]
+    names += [name for collection in meta_graph.collection_def.values() for name in collection.node_list.value]
+    for signature in meta_graph.signature_def.values():
+        names += [tensor.name for tensor in (*signature.inputs.values(), *signature.outputs.values())]
+    by_name = {node.name: node for node in nodes}
+    needed: set[str] = set()
+    while names:
+        name = names.pop().removeprefix("^").partition(":")[0]
+        if name and name not in needed:
+            needed.add(name)
+            names += by_name[name].input
+    return [node for node in nodes if node.name in needed]
 
 
 def _unused_name(name: str, names: Container[str]) -> str:

@@ -91,6 +91,16 @@ def test_no_call_is_left_and_signatures_share_their_nodes(directory):
     assert "__saved_model_init_op" not in meta_graph.signature_def
 
 
+def test_no_node_is_left_that_nothing_reads(directory):
+    meta_graph = read(directory)
+
+    read_nodes = {name.removeprefix("^").partition(":")[0] for node in meta_graph.graph_def.node for name in node.input}
+    named = {tensor.name.partition(":")[0] for tensor in meta_graph.signature_def["predict"].outputs.values()}
+    assert {node.name for node in meta_graph.graph_def.node} - read_nodes == named | {
+        meta_graph.saver_def.restore_op_name
+    }
+
+
 def test_the_loader_of_functions_still_finds_them(directory):
     outputs = tf.saved_model.load(directory).signatures["predict"](x=tf.constant(X))
 
