@@ -144,8 +144,8 @@ def export_saved_model(
     defaults = {input_names[name]: missing_value(dtype) for name, dtype in dtypes.items()}
     with staged_saved_model(directory) as temporary:
         archive.write_out(temporary, verbose=False)
-        flatten_graph(temporary, *_COLUMN_SIGNATURES[:1], _COLUMN_SIGNATURES[1:])
         complete_signatures(temporary, dict.fromkeys(_COLUMN_SIGNATURES, defaults), _METHODS)
+        flatten_graph(temporary, *_COLUMN_SIGNATURES[:1], _COLUMN_SIGNATURES[1:])
         _write_assets(os.path.join(temporary, "assets.extra"), extra_assets, reference)
 
 

@@ -5,7 +5,7 @@ for, and it takes as long as the graph has nodes, calls and functions (docs/deci
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import keras
 import numpy as np
@@ -32,9 +32,10 @@ def small_weights(model: keras.Model) -> list[tuple[keras.Variable, np.ndarray]]
 def flatten_graph(directory: str, signature: str = "serving_default", aliases: Iterable[str] = ()) -> None:
     """Rewrites `<directory>/saved_model.pb`, which nothing may be reading yet, for Session loaders such as TF Serving.
 
-    The functions of one signature and those that restore variables are written out where they are called. Signatures that
-    compute the same become names of the same nodes. What only saves again is removed, and so is an initialisation that does
-    nothing. `tf.saved_model.load`, which reads the functions, is not affected. The fingerprint is removed; it is optional.
+    The functions of one signature and those that restore variables are written out where they are called. The inputs of
+    the signature become outputs of one node. Signatures that compute the same become names of the same nodes. What only
+    saves again is removed, and so are an initialisation that does nothing and nodes that nothing needs. `tf.saved_model.load`,
+    which reads the functions, is not affected. The fingerprint is removed; it is optional.
 
     Args:
         directory: a SavedModel, as `keras.export.ExportArchive` writes it, on a local or remote file system.
@@ -48,8 +49,10 @@ def flatten_graph(directory: str, signature: str = "serving_default", aliases: I
     signatures, nodes = meta_graph.signature_def, meta_graph.graph_def.node
     replaced = {meta_graph.saver_def.save_tensor_name.partition(":")[0]}
     for name in aliases:
-        tensors = [*signatures[name].inputs.values(), *signatures[name].outputs.values()]
-        replaced |= {tensor.name.partition(":")[0] for tensor in tensors}
+        inputs = {tensor.name.partition(":")[0] for tensor in signatures[name].inputs.values()}
+        defaults = {default for node in nodes if node.name in inputs for default in node.input}
+        outputs = {tensor.name.partition(":")[0] for tensor in signatures[name].outputs.values()}
+        replaced |= inputs | defaults | outputs
 
     inliner = _Inliner(meta_graph)
     for tensor in signatures[signature].outputs.values():
@@ -57,8 +60,6 @@ def flatten_graph(directory: str, signature: str = "serving_default", aliases: I
         reference = inliner.outputs_of(name)[int(index)]
         tensor.name = reference if ":" in reference else f"{reference}:0"
         replaced.add(name)
-    for name in aliases:
-        signatures[name].CopyFrom(signatures[signature])
     restore = meta_graph.saver_def.restore_op_name
     meta_graph.saver_def.restore_op_name = inliner.outputs_of(restore)[0].partition(":")[0]
     replaced.add(restore)
@@ -71,14 +72,81 @@ def flatten_graph(directory: str, signature: str = "serving_default", aliases: I
             del signatures[_INITIALISATION]
             del meta_graph.collection_def["saved_model_main_op"]
     kept = [*(node for node in nodes if node.name not in replaced), *inliner.nodes]
+    if len(signatures[signature].inputs) > 1:
+        kept = _join_inputs(kept, signatures[signature])
+    for name in aliases:
+        signatures[name].CopyFrom(signatures[signature])
     del nodes[:]
-    nodes.extend(kept)
+    nodes.extend(_needed(kept, meta_graph))
 
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(saved_model.SerializeToString(deterministic=True))
     fingerprint = os.path.join(directory, "fingerprint.pb")
     if tf.io.gfile.exists(fingerprint):
         tf.io.gfile.remove(fingerprint)
+
+
+def _join_inputs(
+    nodes: list[node_def_pb2.NodeDef], signature: meta_graph_pb2.SignatureDef
+) -> list[node_def_pb2.NodeDef]:
+    """`nodes`, with one IdentityN in the place of the signature's placeholders: each of its outputs is fed on its own.
+
+    What is not fed still has its default, or is an error: IdentityN reads it from a placeholder, one for all that are equal.
+    """
+    by_name = {node.name: node for node in nodes}
+    joined = _unused_name("inputs", by_name)  # short: a Session compares the names of all feeds in every call
+    identity = node_def_pb2.NodeDef(name=joined, op="IdentityN")
+    sources: dict[tuple, node_def_pb2.NodeDef] = {}
+    references: dict[str, str] = {}
+    dropped: set[str] = set()
+    for index, (_, tensor) in enumerate(sorted(signature.inputs.items())):
+        placeholder = by_name[tensor.name.partition(":")[0]]
+        defaults = [by_name[name] for name in placeholder.input]
+        attributes = [placeholder.attr["dtype"], placeholder.attr["shape"], *(node.attr["value"] for node in defaults)]
+        key = (placeholder.op, *(value.SerializeToString(deterministic=True) for value in attributes))
+        if key not in sources:
+            source = sources[key] = node_def_pb2.NodeDef(op=placeholder.op, input=placeholder.input)
+            source.name = _unused_name(f"missing_input_{len(sources)}", by_name)
+            source.attr["dtype"].CopyFrom(placeholder.attr["dtype"])
+            source.attr["shape"].CopyFrom(placeholder.attr["shape"])
+        else:
+            dropped.update(node.name for node in defaults)
+        dropped.add(placeholder.name)
+        identity.input.append(sources[key].name)
+        identity.attr["T"].list.type.append(placeholder.attr["dtype"].type)
+        references[placeholder.name] = f"{joined}:{index}" if index else joined
+        tensor.name = f"{joined}:{index}"
+    controls = {f"^{name}" for name in references}  # nothing has to wait for what is fed
+    kept = [node for node in nodes if node.name not in dropped]
+    for node in kept:
+        inputs = [reference.removesuffix(":0") for reference in node.input if reference not in controls]
+        node.input[:] = [references.get(reference, reference) for reference in inputs]
+    return [*sources.values(), identity, *kept]
+
+
+def _needed(nodes: list[node_def_pb2.NodeDef], meta_graph: meta_graph_pb2.MetaGraphDef) -> list[node_def_pb2.NodeDef]:
+    """The nodes that a loader of `meta_graph` names, and what they read: weights are read and copied in vain, too."""
+    saver = meta_graph.saver_def
+    names = [saver.restore_op_name, saver.filename_tensor_name]
+    names += [asset.tensor_info.name for asset in meta_graph.asset_file_def]
+    names += [node.constant.operation for node in meta_graph.object_graph_def.nodes]
+    names += [name for collection in meta_graph.collection_def.values() for name in collection.node_list.value]
+    for signature in meta_graph.signature_def.values():
+        names += [tensor.name for tensor in (*signature.inputs.values(), *signature.outputs.values())]
+    by_name = {node.name: node for node in nodes}
+    needed: set[str] = set()
+    while names:
+        name = names.pop().removeprefix("^").partition(":")[0]
+        if name and name not in needed:
+            needed.add(name)
+            names += by_name[name].input
+    return [node for node in nodes if node.name in needed]
+
+
+def _unused_name(name: str, names: Container[str]) -> str:
+    while name in names:
+        name += "_"
+    return name
 
 
 class _Inliner:

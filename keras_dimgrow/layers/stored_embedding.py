@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -76,32 +76,38 @@ class StoredEmbedding(PlannedEmbedding):
                 f"{self.name}: a model made by with_storage only predicts: its {self.storage} tables have no gradients. "
                 "Train the model that it was made of, and call with_storage again."
             )
-        parts = {dim: tf.concat(q, axis=1) if len(q) > 1 else q[0] for dim, q in self._embed(inputs).items()}
+        parts = {dim: tf.cast(_concatenate(q), self.compute_dtype) for dim, q in self._embed(inputs).items()}
         kernel = tf.cast(self.kernel.value, self.compute_dtype)
-        sizes = [dim * len(self._fused[dim].fields) for dim in parts]
-        # A constant where it is exported: split here, not by the server, for which each kind of operation takes time.
-        constant = tf.get_static_value(kernel)
-        kernels = tf.split(kernel, sizes) if constant is None else np.split(constant, np.cumsum(sizes)[:-1])
-        adapt = self._adapt_jointly if self.adapter == "joint" else self._adapt_per_field
-        return adapt({dim: tf.cast(q, self.compute_dtype) for dim, q in parts.items()}, kernels)
+        return self._adapt_jointly(parts, kernel) if self.adapter == "joint" else self._adapt_per_field(parts, kernel)
 
-    def _adapt_jointly(self, parts: Mapping[int, tf.Tensor], kernels: list[tf.Tensor]) -> tf.Tensor:
-        """Q W as the sum of its products of each dimension: Q as a whole need not be written."""
-        # Not add_n: loading takes longer with every kind of operation (docs/decisions/0007), and the backbone adds, too.
-        return functools.reduce(operator.add, map(adapters.adapt_jointly, parts.values(), kernels))
+    def _adapt_jointly(self, parts: Mapping[int, tf.Tensor], kernel: tf.Tensor) -> tf.Tensor:
+        """Q W as the sum of the products of Q's halves: fewer operations than a product for each dimension.
 
-    def _adapt_per_field(self, parts: Mapping[int, tf.Tensor], kernels: list[tf.Tensor]) -> tf.Tensor:
+        Q as a whole would be copied by two threads where the batch is large, which takes longer (docs/decisions/0007).
+        """
+        q, sizes = list(parts.values()), self._sizes(parts)
+        middle = min(range(1, len(q)), key=lambda i: max(sum(sizes[:i]), sum(sizes[i:])), default=1)
+        halves = [_concatenate(half) for half in (q[:middle], q[middle:]) if half]
+        kernels = _split(kernel, [sum(half) for half in (sizes[:middle], sizes[middle:]) if half])
+        # Not add_n: loading takes longer with every kind of operation, and the backbone adds, too.
+        return functools.reduce(operator.add, map(adapters.adapt_jointly, halves, kernels))
+
+    def _adapt_per_field(self, parts: Mapping[int, tf.Tensor], kernel: tf.Tensor) -> tf.Tensor:
         """e_i W_i of each field, [B, F, width]: a product for each field, where the block matrix has F^2."""
         width = self.adapter_width
         products = []
-        for (dim, q), kernel in zip(parts.items(), kernels, strict=True):
+        for (dim, q), rows in zip(parts.items(), _split(kernel, self._sizes(parts)), strict=True):
             q = tf.transpose(tf.reshape(q, [-1, len(self._fused[dim].fields), dim]), [1, 0, 2])
-            products.append(tf.matmul(q, tf.reshape(kernel, [-1, dim, width])))
+            products.append(tf.matmul(q, tf.reshape(rows, [-1, dim, width])))
         if len(self.fields_of_output) > len(self._fields_of_q):
             products.append(tf.zeros_like(products[0][:1]))  # removed fields that keep their place
         places = {field.name: place for place, field in enumerate(self._fields_of_q)}
         order = [places.get(field.name, len(places)) for field in self.fields_of_output]
         return tf.transpose(tf.gather(tf.concat(products, axis=0), order), [1, 0, 2])
+
+    def _sizes(self, dims: Iterable[int]) -> list[int]:
+        """The columns of Q, and rows of the kernel, that the fields of these dimensions have."""
+        return [dim * len(self._fused[dim].fields) for dim in dims]
 
     def _lookup(self, dim: int, rows: tf.Tensor) -> tf.Tensor:
         return storage.decode(super()._lookup(dim, rows), self.storage, dim)
@@ -122,6 +128,16 @@ class StoredEmbedding(PlannedEmbedding):
         for name in ("stddev", "seed"):  # of initial values, which it has none of
             del config[name]
         return config | {"storage": self.storage}
+
+
+def _concatenate(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.concat(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _split(kernel: tf.Tensor, sizes: list[int]) -> list[tf.Tensor]:
+    """The kernel's rows in parts. A constant, as it is where a model is exported, is split now, not by the server."""
+    constant = tf.get_static_value(kernel)
+    return tf.split(kernel, sizes) if constant is None else np.split(constant, np.cumsum(sizes)[:-1])
 
 
 def validate_storage(name: str) -> str:
