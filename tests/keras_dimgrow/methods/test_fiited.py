@@ -262,7 +262,7 @@ def test_a_stored_model_predicts_the_same_from_pool_and_index_alone(planted, tmp
     served = getattr(stored.embedding, "chunked", stored.embedding)
     names = {variable.name for variable in served.variables}
     assert names == {"pool", "index", "kernel"}
-    assert served.summary()["used"] == layer.summary()["used"]
+    assert served.summary()["used"] >= layer.summary()["used"]  # some of a live row's chunks are stored as zeros
     with pytest.raises(ValueError, match="a model made by with_storage only predicts"):
         served(ids, training=True)
 
@@ -290,8 +290,9 @@ def test_an_export_holds_no_variable_that_only_training_needs(found, planted, tm
 
     np.testing.assert_allclose(served.serve(ids), stored.predict_on_batch(ids), atol=1e-6)
     saved = [shape for _, shape in tf.train.list_variables(str(tmp_path / "export" / "variables" / "variables"))]
-    assert saved.count([17, 2]) == 1
-    assert saved.count([64, 2]) == 1
+    store = stored.embedding.chunked.stores[4]
+    assert [saved.count(list(variable.shape)) for variable in (store.pool, store.index)] == [1, 1]
+    assert [17, 2] not in saved  # no pool as it was trained
     assert [16] not in saved  # no free list
 
 
