@@ -3,9 +3,9 @@
 Planted click data with a million rows of data and of tables, and Zipf ids (profile planted39), dimension 16, 87.5% of the
 embedding parameters pruned, so that pools are 1/8 of the uniform tables. A round is a seed, of data and models. FIITED's
 rows have 2 chunks, AdaEmbed's 1. Equal pools are the papers' pruning ratio; with equal bytes, AdaEmbed's pool is 0.169 of the
-uniform tables, for what it saves in index and utilities. FIITED by default starts from a plan by fields (MDE), whose small tables
-stay whole; AdaEmbed is measured without, its own default, and with it (`adaembed_fields`), and FIITED without, too
-(`fiited_uniform`, no figure). Losses of accuracy are in points (0.1 is 0.001).
+uniform tables, for what it saves in index and utilities. Both have their defaults: FIITED's rows start from a plan by fields
+(MDE), whose small tables stay whole, AdaEmbed's do not. `adaembed_fields` has FIITED's start, and `fiited_uniform`, which no
+figure takes, AdaEmbed's. Losses of accuracy are in points (0.1 is 0.001).
 `python benchmarks/fiited_quality.py --rounds 3`: 18 trainings, about 20 minutes on 2 cores.
 """
 
