@@ -18,7 +18,7 @@ class _Output(ctypes.Structure):
 
 
 def _load_library() -> ctypes.CDLL:
-    [package] = importlib.util.find_spec("tensorflow").submodule_search_locations
+    package = importlib.util.find_spec("tensorflow").submodule_search_locations[0]
     library = ctypes.CDLL(os.path.join(package, "libtensorflow_cc.so.2"))
     for name in ("Status", "SessionOptions", "Graph"):
         getattr(library, f"TF_New{name}").restype = ctypes.c_void_p

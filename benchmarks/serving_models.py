@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -49,10 +50,11 @@ def export_all(directory: str) -> None:
     models["uniform_fused"] = kd.with_storage(_make_planned(kd.EmbeddingPlan.uniform(fields, 16)))
     models["uniform_separate"] = make_uniform_model(fields, None)
     for name, model in models.items():
-        _export(model, fields, os.path.join(directory, name, "1"))
+        export(model, model, fields, os.path.join(directory, name, "1"))
     small = fields[-3:]
-    _export(make_uniform_model(small, None), small, os.path.join(directory, "other", "1"))
-    tensors = {name: _read_tensor_names(os.path.join(directory, name, "1")) for name in (*models, "other")}
+    other = make_uniform_model(small, None)
+    export(other, other, small, os.path.join(directory, "other", "1"))
+    tensors = {name: read_tensor_names(os.path.join(directory, name, "1")) for name in (*models, "other")}
     with open(os.path.join(directory, "tensors.json"), "w", encoding="utf-8") as stream:
         json.dump(tensors, stream)
     requests = {size: make_requests(size, NUM_REQUESTS) for size in BATCH_SIZES}
@@ -65,8 +67,8 @@ def _make_planned(plan: kd.EmbeddingPlan) -> kd.RankingModel:
     return kd.build_model(embedding, kd.ModelConfig(adapter_width=ADAPTER_WIDTH), seed=0)
 
 
-def _export(model: keras.Model, fields: list[kd.Field], path: str) -> None:
-    """One signature: int64 [B] by field. The same for all, and done as `serving.export` does it.
+def export(call: Callable, model: keras.Model, fields: list[kd.Field], path: str) -> None:
+    """One signature, of `model` or of a `call` of its layers: int64 [B] by field. Done as `serving.export` does it.
 
     `archive.track(model)` would write each of them twice, of every model.
     """
@@ -75,7 +77,7 @@ def _export(model: keras.Model, fields: list[kd.Field], path: str) -> None:
 
     def predict(ids):
         with keras.StatelessScope(constants):
-            return {"outputs": model(ids, training=False)}
+            return {"outputs": call(ids, training=False)}
 
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serving_default", predict, [signature])
@@ -83,7 +85,7 @@ def _export(model: keras.Model, fields: list[kd.Field], path: str) -> None:
     flatten_graph(path)
 
 
-def _read_tensor_names(path: str) -> dict:
+def read_tensor_names(path: str) -> dict:
     with open(os.path.join(path, "saved_model.pb"), "rb") as file:
         [graph] = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
     signature = graph.signature_def["serving_default"]

@@ -26,8 +26,8 @@ _REFUSAL = (
 def with_storage(model: keras.Model, storage: str = "float32") -> keras.Model:
     """A model like `model` that only predicts: smaller and faster, for `keras.export.ExportArchive` or a .keras file.
 
-    Each PlannedEmbedding becomes a `StoredEmbedding`. A ChunkedEmbedding becomes a `StoredChunkedEmbedding`, which has the
-    pool, its chunks stored as rows are, and the index, 4 bytes for each chunk of an unpruned row. All other weights are copied;
+    Each PlannedEmbedding becomes a `StoredEmbedding`. A ChunkedEmbedding becomes a `StoredChunkedEmbedding`, which has the live
+    chunks, stored as rows are, and the index, at most 4 bytes for each chunk of an unpruned row. All other weights are copied;
     `model` is left as it is.
 
     | storage | bytes of a row of d dimensions | predictions |

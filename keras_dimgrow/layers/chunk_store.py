@@ -69,6 +69,7 @@ class ChunkStore(keras.layers.Layer):
         self.num_rows = sum(table_sizes)
         self.num_entries = min(self.num_rows, config.entries or self.num_rows)
         self.starts = np.cumsum([0, *table_sizes[:-1]]).tolist()
+        self.offsets = self.starts  # of each table's ids in what `locate` takes
         if self.num_entries * config.chunks >= 2**31:
             raise ValueError(
                 f"{self.name}: entries times chunks must be below 2^31; received {self.num_entries} entries of "
@@ -136,6 +137,10 @@ class ChunkStore(keras.layers.Layer):
     def entries_of(self, rows: tf.Tensor) -> tf.Tensor:
         """The entries of rows, counted over all tables; (table, id) is hashed where there are fewer entries than rows."""
         return rows if self.num_entries == self.num_rows else hash_rows(rows, self.num_entries)
+
+    def locate(self, rows: tf.Tensor, is_direct: bool) -> tf.Tensor:
+        """What `look_up` takes for rows: their entries. No table is direct while it trains (`StoredChunks`)."""
+        return self.entries_of(rows)
 
     def look_up(self, entries: tf.Tensor, is_training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """The rows of entries, int [N] -> [N, D], pruned chunks as zeros; and a loss of 0.

@@ -1,6 +1,7 @@
 """ChunkedEmbedding: embeddings whose rows have as many dimensions as they deserve, inside fixed memory (FIITED)."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -107,13 +108,21 @@ class ChunkedEmbedding(keras.layers.Layer):
         return {dim: getattr(self, f"store_{dim}") for dim in self._dims}
 
     def _fields_of(self, dim: int) -> list[Field]:
-        """The fields of one store, plain ones first: these are looked up as one matrix."""
-        return sorted((f for f in self.fields if f.max_dim == dim), key=lambda field: not field.is_plain)
+        """The fields of one store, plain ones first, of these the direct ones: looked up as one matrix."""
+        direct = self._direct_keys(dim)
+        fields = [field for field in self.fields if field.max_dim == dim]
+        return sorted(fields, key=lambda field: (not field.is_plain, field.is_plain and field.table_key not in direct))
+
+    def _direct_keys(self, dim: int) -> set[tuple[str, str]]:
+        """The keys of tables whose rows have no addresses of their own: none while it trains."""
+        return set()
 
     def _offsets(self, dim: int) -> dict[tuple[str, str], int]:
-        """Row of each table's id 0 in its store, by the table's key."""
-        tables = first_of_each_table([f for f in self.fields if f.max_dim == dim], ())
-        return dict(zip([table.table_key for table in tables], self.stores[dim].starts, strict=True))
+        """What each table's ids begin at in what its store locates, by the table's key."""
+        return dict(zip(self._table_keys(dim), self.stores[dim].offsets, strict=True))
+
+    def _table_keys(self, dim: int) -> list[tuple[str, str]]:
+        return [table.table_key for table in first_of_each_table([f for f in self.fields if f.max_dim == dim], ())]
 
     def build(self, input_shape):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -146,25 +155,33 @@ class ChunkedEmbedding(keras.layers.Layer):
         return [self._embed(dim, ids, bool(training)) for dim in self._dims]
 
     def _embed(self, dim: int, ids: Mapping[str, FieldIds], is_training: bool) -> tf.Tensor:
-        store, fields, offsets = self.stores[dim], self._fields_of(dim), self._offsets(dim)
+        store, fields = self.stores[dim], self._fields_of(dim)
+        offsets, direct = self._offsets(dim), self._direct_keys(dim)
         plain = [field for field in fields if field.is_plain]
         combined = fields[len(plain) :]
         is_small = store.num_rows < 2**31 and all(ids[field.name].ids.dtype == tf.int32 for field in fields)
         dtype = tf.int32 if is_small else tf.int64
         # One look-up for all: the utility of a chunk counts its accesses in a step, whichever field they come from.
         parts = []
+        matrices = []
+        for is_direct, group in itertools.groupby(plain, lambda field: field.table_key in direct):
+            of_group = list(group)
+            matrix = tf.stack([tf.cast(ids[field.name].ids, dtype) for field in of_group], axis=1)
+            rows = matrix + tf.constant([offsets[field.table_key] for field in of_group], dtype)
+            matrices.append(store.locate(rows, is_direct))
         if plain:
-            matrix = tf.stack([tf.cast(ids[field.name].ids, dtype) for field in plain], axis=1)
-            parts.append(tf.reshape(matrix + tf.constant([offsets[f.table_key] for f in plain], dtype), [-1]))
+            matrix = tf.concat(matrices, axis=1) if len(matrices) > 1 else matrices[0]
+            parts.append(tf.reshape(matrix, [-1, *matrix.shape[2:]]))
         for field in combined:
-            parts.append(tf.cast(present_ids(ids[field.name], field), dtype) + offsets[field.table_key])
-        rows = tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]
-        embedded, zero = store.look_up(store.entries_of(rows), is_training)
+            rows = tf.cast(present_ids(ids[field.name], field), dtype) + offsets[field.table_key]
+            parts.append(store.locate(rows, field.table_key in direct))
+        located = tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+        embedded, zero = store.look_up(located, is_training)
         if is_training:
             self.add_loss(zero)
         if not combined:
             return tf.reshape(embedded, [-1, len(plain), dim])
-        pieces = tf.split(embedded, tf.stack([tf.size(part) for part in parts]), num=len(parts))
+        pieces = tf.split(embedded, tf.stack([tf.shape(part)[0] for part in parts]), num=len(parts))
         found = [tf.reshape(pieces.pop(0), [-1, len(plain), dim])] if plain else []
         for field, piece in zip(combined, pieces, strict=True):
             found.append(combine(piece, ids[field.name], field)[:, tf.newaxis])
@@ -215,8 +232,9 @@ class ChunkedEmbedding(keras.layers.Layer):
 
     def _by_field(self, rows: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
         by_field = {}
+        starts = {dim: dict(zip(self._table_keys(dim), self.stores[dim].starts, strict=True)) for dim in rows}
         for field in self.fields:
-            start = self._offsets(field.max_dim)[field.table_key]
+            start = starts[field.max_dim][field.table_key]
             by_field[field.name] = rows[field.max_dim][start : start + field.vocabulary_size]
         return by_field
 

@@ -17,8 +17,9 @@ class AdaEmbedConfig(FIITEDConfig):
     """The settings of FIITED, for rows of one chunk.
 
     Args:
-        dimension, initial, min_rows, training, is_trained: see `FIITEDConfig`.
+        dimension, training, is_trained: see `FIITEDConfig`.
         chunking: see `ChunkConfig`; `chunks` must be 1.
+        initial, min_rows: see `FIITEDConfig`. The default is the paper's: rows of all tables, of one dimension.
 
     Example:
         >>> AdaEmbedConfig.from_dict({"chunking": {"period": 50}}).chunking.chunks
@@ -26,6 +27,7 @@ class AdaEmbedConfig(FIITEDConfig):
     """
 
     chunking: ChunkConfig = dataclasses.field(default_factory=lambda: ChunkConfig(chunks=1))
+    initial: str = "uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()

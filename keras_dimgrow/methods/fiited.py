@@ -29,7 +29,8 @@ from keras_dimgrow.training import TrainingConfig, train
 
 logger = logging.getLogger(__name__)
 
-INITIAL = ("uniform", "mixed_dimension", "dimgrow")
+INITIAL = ("auto", "uniform", "mixed_dimension", "dimgrow")
+SMALL_SHARE = 0.01  # of all rows: tables of fewer are small
 BYTES_PER_VALUE = 4
 ADAM_COPIES = 3  # the value and Adam's two slots
 
@@ -44,8 +45,11 @@ class FIITEDConfig(Config):
         chunking: see `ChunkConfig`. Where `search` has a parameter_budget, it takes the place of a single `pruning_ratio`;
             the pool of a ratio for each chunk must fit it.
         initial: what rows start with. "uniform": every table with the same share of its chunks. "mixed_dimension" or "dimgrow":
-            with the dimensions that this method finds for the same budget; fields that it removes stay removed.
-        min_rows: tables of fewer rows are not put in chunks: all their rows have the dimension of the initial plan.
+            with the dimensions that this method finds for the same budget; fields that it removes stay removed. "auto":
+            "mixed_dimension" where the budget holds a dimension for each row, as that needs, and there is one ratio for all
+            chunks; else "uniform".
+        min_rows: tables of fewer rows are not put in chunks: all their rows have the dimension of the initial plan. None: with
+            "mixed_dimension" a hundredth of all rows, at most those of the largest table; else 0.
         training: see `TrainingConfig`.
         is_trained: False leaves the training to `retrain(result.plan)`: where it is done anyway, as in the pipeline.
 
@@ -56,8 +60,8 @@ class FIITEDConfig(Config):
 
     dimension: int = UNIFORM_DIMENSION
     chunking: ChunkConfig = dataclasses.field(default_factory=ChunkConfig)
-    initial: str = "uniform"
-    min_rows: int = 0
+    initial: str = "auto"
+    min_rows: int | None = None
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     is_trained: bool = True
 
@@ -74,7 +78,7 @@ class FIITEDConfig(Config):
                 f"chunking.parameter_budget={self.chunking.parameter_budget!r}. Move it there."
             )
         self._require("initial", self.initial in INITIAL, f"one of {', '.join(INITIAL)}")
-        self._require_int("min_rows", 0)
+        self._require_int("min_rows", 0, optional=True)
         self._require("is_trained", isinstance(self.is_trained, bool), "true or false")
 
 
@@ -89,6 +93,7 @@ def run(problem: SearchProblem, config: FIITEDConfig) -> SearchResult:
         logger.warning(
             "fiited's training keeps no checkpoints; checkpoint_directory=%r is not used", problem.checkpoint_directory
         )
+    config = _resolve(problem, config)
     initial = _find_initial(problem, config)
     plan = plan_chunks(initial.plan, config, problem)
     model = build_model(build_embedding(plan, problem.model_config, problem.seed), problem.model_config, problem.seed)
@@ -109,14 +114,33 @@ def run(problem: SearchProblem, config: FIITEDConfig) -> SearchResult:
     )
 
 
+def _resolve(problem: SearchProblem, config: FIITEDConfig) -> FIITEDConfig:
+    """The config with what "auto" and None stand for."""
+    sizes = [table.vocabulary_size for table in problem.tables]
+    initial, min_rows = config.initial, config.min_rows
+    if initial == "auto":
+        least = sum(table.vocabulary_size * max(1, table.min_dim) for table in problem.tables)
+        budget, is_one_ratio = _pool_budget(problem, config), not isinstance(config.chunking.pruning_ratio, tuple)
+        # One dimension for each row of the largest table is a chunk at least.
+        fits = budget is not None and least <= budget and max(sizes) >= config.dimension
+        initial = "mixed_dimension" if is_one_ratio and fits else "uniform"
+    if min_rows is None:
+        min_rows = min(int(SMALL_SHARE * sum(sizes)), max(sizes)) if initial == "mixed_dimension" else 0
+    return dataclasses.replace(config, initial=initial, min_rows=min_rows)
+
+
+def _pool_budget(problem: SearchProblem, config: FIITEDConfig) -> int | None:
+    """The problem's budget; without one, what a pool for all tables has. None: no budget, and a ratio for each chunk."""
+    if problem.max_parameters is not None or isinstance(config.chunking.pruning_ratio, tuple):
+        return problem.max_parameters
+    unpruned = config.dimension * sum(table.vocabulary_size for table in problem.tables)
+    return max(1, int((1 - cast(float, config.chunking.pruning_ratio)) * unpruned))
+
+
 def _find_initial(problem: SearchProblem, config: FIITEDConfig) -> SearchResult:
     if config.initial == "uniform":
         return SearchResult(problem.plan([min(config.dimension, table.max_dim) for table in problem.tables]))
-    if problem.max_parameters is None and not isinstance(config.chunking.pruning_ratio, tuple):
-        # What the pool will have.
-        unpruned = config.dimension * sum(table.vocabulary_size for table in problem.tables)
-        budget = max(1, int((1 - cast(float, config.chunking.pruning_ratio)) * unpruned))
-        problem = dataclasses.replace(problem, max_parameters=budget)
+    problem = dataclasses.replace(problem, max_parameters=_pool_budget(problem, config))
     if config.initial == "mixed_dimension":
         return mixed_dimension.run(problem, mixed_dimension.MixedDimensionConfig())
     return dimgrow.run(problem, dimgrow.DimGrowConfig())
@@ -126,7 +150,7 @@ def plan_chunks(initial: EmbeddingPlan, config: FIITEDConfig, problem: SearchPro
     """The plan of `initial` with its large tables in chunks, within the budget of the problem."""
     max_dims = {table.table_key: table.max_dim for table in problem.tables}
     chunking = config.chunking
-    plan = initial.in_chunks(chunking, config.dimension, config.min_rows, is_start=config.initial != "uniform")
+    plan = initial.in_chunks(chunking, config.dimension, config.min_rows or 0, is_start=config.initial != "uniform")
     fields = []
     for field in plan.fields:
         if field.is_chunked and max_dims[field.table_key] < field.dimension:

@@ -116,16 +116,16 @@ def test_a_rule_that_does_not_fit_is_a_result_and_says_so(laboratory, trained):
 
 
 def test_a_plan_with_chunks_is_trained_as_it_was_found_and_only_there(laboratory, trained):
-    specs = parse_methods("uniform,adaembed:chunking.period=7,fiited:min_rows=30")
+    specs = parse_methods("uniform,adaembed:chunking.period=7,fiited:initial=uniform;min_rows=30")
 
     results = run(laboratory, specs, Schedule([0.5], num_seeds=1, num_retrain_seeds=1))
 
     assert results.find("adaembed:chunking.period=7", 0.5).rows[0].parameters <= 0.5 * 16 * 200
     budgets = {row.method: row.parameters for row in results.rows}
-    assert budgets["fiited:min_rows=30"] == 0.5 * 16 * 200
+    assert budgets["fiited:initial=uniform;min_rows=30"] == 0.5 * 16 * 200
     # Beside the uniform ones; all have dimension 16 in name.
     assert trained.count(((16, 16, 16), 0)) == 3
-    first = results.find("fiited:min_rows=30", 0.5).rows[0]
+    first = results.find("fiited:initial=uniform;min_rows=30", 0.5).rows[0]
     assert first.peak_embedding_bytes > 12 * first.parameters  # index and utilities, too
 
 
