@@ -21,15 +21,15 @@ CREDIT = 0.5  # what a dimension that was never tried is expected to gain, as a 
 SMOOTHING = 0.5  # weight of the past in the moving averages
 ERROR_WEIGHT = 0.5  # standard errors taken off a gain while searching
 PROOF = 2.0  # standard errors taken off the gain of a further dimension that a plan is to be shaped by
-TRUST = 2.0  # standard errors added to the gain of a table's first dimension: see `Ledger.utilities`
-MATERIAL_SHARE = 1e-3  # of what all tables gain: a table whose first dimension gains less, at best, is not in a plan
+TRUST = 3.0  # standard errors added to the gain of a table's first dimension: see `Ledger.utilities`
+MATERIAL_SHARE = 2e-3  # of what all tables gain: a table whose first dimension gains less, at best, is not in a plan
+FURTHER_SHARE = 1e-3  # of the same: what a further dimension of a plan has to gain at least
 SPARE = 3  # a plan has up to this many times the parameters that are proven, or one for each training row
 YOUNG_LOOKS = 2  # looks before new columns are judged
 DOUBT_LOOKS = 4  # looks before a table whose first dimension gains nothing is given up
 REST_LOOKS = 6  # looks after which a table that was given up is tried again
 MAX_TRIALS = 2  # how often a table may begin
 CHEAP_SHARE = 0.01  # tables with at most this part of the budget in one dimension keep one
-DEAR_SHARE = 0.05  # with more than this, their first dimension has to prove itself, too
 
 
 @dataclasses.dataclass
@@ -100,23 +100,22 @@ class Ledger:
         self.ages[(after > before) | ((after == 0) & (before > 0))] = 0
         self.trials[(before == 0) & (after > 0)] += 1
 
-    def utilities(self, budget: int, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
+    def utilities(self, error_weight: float = ERROR_WEIGHT, least_gain: float = 0.0) -> list[np.ndarray]:
         """u(0 .. d) of each table: the concave majorant of what its components gain, less `error_weight` standard errors.
 
-        A further dimension has to prove itself. To the gain of a table's first dimension `TRUST` standard errors are added: a
-        field that somebody chose has to be proven useless. That of a dear table has to prove itself, too, by at most
-        `ERROR_WEIGHT` standard errors.
+        A further dimension has to prove itself, and more than `least_gain` of its gain. To the gain of a table's first
+        dimension `TRUST` standard errors are added: a field that somebody chose has to be proven useless.
         """
-        return [concave_majorant(np.append(0.0, np.cumsum(g))) for g in self._careful_gains(budget, error_weight)]
+        return [
+            concave_majorant(np.append(0.0, np.cumsum(gains))) for gains in self._careful_gains(error_weight, least_gain)
+        ]
 
-    def _careful_gains(self, budget: int, error_weight: float = ERROR_WEIGHT) -> list[np.ndarray]:
-        is_trusted = self.sizes <= DEAR_SHARE * budget
-        trust, doubt = TRUST if error_weight else 0.0, min(error_weight, ERROR_WEIGHT)
+    def _careful_gains(self, error_weight: float = ERROR_WEIGHT, least_gain: float = 0.0) -> list[np.ndarray]:
         careful = []
-        for gains, errors, trusted in zip(self.gains, self.errors, is_trusted, strict=True):
-            weights = np.full(len(gains), -error_weight)
-            weights[:1] = trust if trusted else -doubt
-            careful.append(gains + weights * errors)
+        for gains, errors in zip(self.gains, self.errors, strict=True):
+            values = gains - error_weight * errors - least_gain
+            values[:1] = (gains + (TRUST if error_weight else 0.0) * errors)[:1]
+            careful.append(values)
         return careful
 
     def _is_material(self) -> np.ndarray:
@@ -124,9 +123,12 @@ class Ledger:
 
         A table that was never tried counts as one; the total is what all components gain.
         """
-        least = MATERIAL_SHARE * sum(float(np.maximum(gains, 0).sum()) for gains in self.gains)
+        least = MATERIAL_SHARE * self._total_gain()
         pairs = zip(self.gains, self.errors, strict=True)
         return np.array([not len(gains) or gains[0] + TRUST * errors[0] >= least for gains, errors in pairs])
+
+    def _total_gain(self) -> float:
+        return sum(float(np.maximum(gains, 0).sum()) for gains in self.gains)
 
     def curves_and_minimum(
         self, budget: int, error_weight: float = ERROR_WEIGHT
@@ -143,7 +145,7 @@ class Ledger:
             if not minimum[i] and is_material[i] and sizes[i] <= min(CHEAP_SHARE * budget, room):
                 minimum[i] = 1
                 room -= sizes[i]
-        utilities = self.utilities(budget, error_weight)
+        utilities = self.utilities(error_weight, FURTHER_SHARE * self._total_gain())
         for i in np.flatnonzero(~is_material):
             utilities[i] = np.zeros(1)
         curves = [
@@ -167,7 +169,7 @@ class Ledger:
                     f"One dimension of the smallest field takes {self.sizes.min()} parameters; received a budget of {budget}. "
                     "Raise parameter_budget."
                 )
-            firsts = [gains[0] if len(gains) else -np.inf for gains in self._careful_gains(budget, error_weight)]
+            firsts = [gains[0] if len(gains) else -np.inf for gains in self._careful_gains(error_weight)]
             dims[max(affordable, key=lambda i: firsts[i])] = 1
         return dims
 
@@ -202,7 +204,7 @@ class Ledger:
         """
         sizes, target = self.sizes, dims.copy()
         judged = (dims > 0) & (self.ages >= YOUNG_LOOKS)
-        curves = {int(i): self._curve_with_credit(int(i), budget) for i in np.flatnonzero(judged)}
+        curves = {int(i): self._curve_with_credit(int(i)) for i in np.flatnonzero(judged)}
         worth = [curve[1] for curve in curves.values() if curve[-1] > 0]
         if may_begin and worth:
             rested = (self.trials == 0) | ((self.trials < MAX_TRIALS) & (self.ages >= REST_LOOKS))
@@ -228,9 +230,9 @@ class Ledger:
         is_cheap = self.sizes[index] <= CHEAP_SHARE * budget
         return min(len(curve) - 1, max(self.tables[index].min_dim, int(is_cheap)))
 
-    def _curve_with_credit(self, index: int, budget: int) -> np.ndarray:
+    def _curve_with_credit(self, index: int) -> np.ndarray:
         """u(0 .. d) of the components that gain something, and half as many more on credit, at least one."""
-        gains = self._careful_gains(budget)[index]
+        gains = self._careful_gains()[index]
         num_proven = int(np.argmax(np.append(gains, -1.0) <= 0))
         least = max(1, self.tables[index].min_dim)
         if not num_proven:

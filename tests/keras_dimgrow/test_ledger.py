@@ -12,6 +12,7 @@ from keras_dimgrow.ledger import (
     CHEAP_SHARE,
     DOUBT_LOOKS,
     ERROR_WEIGHT,
+    FURTHER_SHARE,
     MATERIAL_SHARE,
     MAX_TRIALS,
     PROOF,
@@ -127,28 +128,27 @@ def test_a_copy_stays_as_it_was():
 def test_errors_are_added_to_a_first_gain_and_taken_off_further_ones():
     ledger = ledger_of([8], [[0.5, 0.3, 0.2]], [[0.1, 0.1, 0.1]])
 
-    (u,) = ledger.utilities(budget=10**6, error_weight=0.5)
+    (u,) = ledger.utilities(error_weight=0.5)
 
     np.testing.assert_allclose(u, np.cumsum([0, 0.5 + 0.1 * TRUST, 0.25, 0.15]))
-
-
-def test_errors_are_taken_off_the_first_gain_of_a_dear_table():
-    ledger = ledger_of([8], [[0.5, 0.3]], [[0.1, 0.1]])
-
-    (u,) = ledger.utilities(budget=100, error_weight=0.5)
-
-    np.testing.assert_allclose(u, np.cumsum([0, 0.45, 0.25]))
 
 
 def test_a_component_within_its_error_adds_no_utility_unless_errors_are_left_out():
     ledger = ledger_of([8], [[0.5, 0.01]], [[0.0, 0.02 / ERROR_WEIGHT]])
 
-    assert ledger.utilities(10**6)[0].tolist() == [0.0, 0.5, 0.5]
-    np.testing.assert_allclose(ledger.utilities(10**6, 0.0)[0], [0.0, 0.5, 0.51])
+    assert ledger.utilities()[0].tolist() == [0.0, 0.5, 0.5]
+    np.testing.assert_allclose(ledger.utilities(0.0)[0], [0.0, 0.5, 0.51])
+
+
+def test_a_further_dimension_of_a_plan_has_to_gain_a_part_of_the_total_beyond_its_error():
+    gains = [[1.0, 2.1 * FURTHER_SHARE], [0.1, 2.1 * FURTHER_SHARE]]
+    errors = [[0.1, 0.5 * FURTHER_SHARE / PROOF], [0.01, 1.5 * FURTHER_SHARE / PROOF]]
+
+    assert ledger_of([20, 20], gains, errors).proven_dims(BIG, PROOF).tolist() == [2, 1]
 
 
 def test_utilities_are_concave_whatever_was_measured():
-    (u,) = ledger_of([8], [[0.1, -0.2, 0.5, 0.1]]).utilities(10**6)
+    (u,) = ledger_of([8], [[0.1, -0.2, 0.5, 0.1]]).utilities()
 
     steps = np.diff(u)
     assert (steps >= 0).all()
@@ -167,12 +167,12 @@ def test_the_plan_spends_parameters_where_they_gain_most():
     assert ledger.proven_dims(BIG).tolist() == [2, 2]
 
 
-def test_a_cheap_table_that_may_be_useless_keeps_one_dimension_and_a_dear_one_does_not():
+def test_a_table_that_may_be_useless_keeps_one_dimension_and_one_that_is_not_cheap_has_to_be_tried():
     errors = [[0.06], [0.01], [], [0.0]]
     ledger = ledger_of([10, 50, 10, 20], [[-0.1], [-0.1], [], [0.5]], errors)
 
     assert ledger.proven_dims(int(10 / CHEAP_SHARE)).tolist() == [1, 0, 1, 1]
-    ledger.errors[0][:] = 0.04
+    ledger.errors[0][:] = 0.03
     assert ledger.proven_dims(int(10 / CHEAP_SHARE) - 1).tolist() == [0, 0, 0, 1]
 
 
