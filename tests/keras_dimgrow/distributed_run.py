@@ -236,15 +236,15 @@ def retrain(strategy):
 
 
 def search_by_utilities(scope):
-    """The default search with its race, on 400 rows a look; `noise` loses its only dimension."""
-    data = Planted(4000)
-    config = kd.DimGrowConfig(max_steps=120, num_looks=6, look_rows=1000, learning_rate=0.02)
+    """The default search with its race; `noise` loses its only dimension, whose room others need."""
+    data = Planted(8000)
+    config = kd.DimGrowConfig(max_steps=120, num_looks=6, look_rows=4000, learning_rate=0.02)
     with scope:
         found = kd.search(
             data.fields,
-            data.batches(100, False).skip(10),
-            data.batches(100, False).take(10),
-            parameter_budget=0.1,
+            data.batches(100, False).skip(40),
+            data.batches(100, False).take(40),
+            parameter_budget=70,
             config=config,
             model_config=MODEL,
         )
