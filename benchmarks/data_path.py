@@ -270,11 +270,13 @@ def search_step(num_rows: int) -> dict[str, float]:
     return {"rows_per_s": STEPS * BATCH_SIZE / statistics.median(seconds[1:])}
 
 
+# A first pass takes less than two seconds, so that what else the machine does decides; each is a process of its own.
+INPUTS = ("input", "input_again", "input_third")
 STAGES: dict[str, Callable[[int], dict[str, float]]] = {
     "read": read,
     "import": import_shards,
     "transform": transform,
-    "input": search_input,
+    **dict.fromkeys(INPUTS, search_input),
 }
 CASES = {f"{stage}_{size}": functools.partial(run, size) for size in SIZES for stage, run in STAGES.items()}
 CASES |= {"csv": functools.partial(import_csv, SIZES[0]), "step": functools.partial(search_step, SIZES[-1])}
@@ -292,8 +294,13 @@ def against_csv(results) -> float:
 
 
 def need(key: str):
-    """The rows that the step takes as a share of those that it could get: the worst size."""
-    return lambda results: results["step"]["rows_per_s"] / min(results[f"input_{size}"][key] for size in SIZES)
+    """The rows that the step takes as a share of those that it could get: the worst size, the median of its processes."""
+
+    def share(results) -> float:
+        rates = {size: [results[f"{stage}_{size}"][key] for stage in INPUTS] for size in SIZES}
+        return results["step"]["rows_per_s"] / min(map(statistics.median, rates.values()))
+
+    return share
 
 
 SPAN = f"{SIZES[-1]:,} rows / {SIZES[0]:,} rows"
