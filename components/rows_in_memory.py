@@ -39,17 +39,26 @@ class RowsInMemory:
         """What `unpack` makes of batches [B, C]: in order and with a short last one, or, with a seed, without it, in a new
         order each pass."""
         rows, num_rows = tf.constant(self.rows), self.num_rows
+
+        # Nothing here is for AutoGraph, which takes longer than the first thousands of rows.
+        @tf.autograph.experimental.do_not_convert
+        def in_order(begin: tf.Tensor) -> Any:
+            return unpack(rows[begin : begin + batch_size])
+
+        @tf.autograph.experimental.do_not_convert
+        def one_pass(number: tf.Tensor) -> tf.data.Dataset:
+            order = tf.random.experimental.stateless_shuffle(tf.range(num_rows), tf.stack([number, 0]))
+            begins = tf.data.Dataset.range(0, num_rows - batch_size + 1, batch_size)
+
+            @tf.autograph.experimental.do_not_convert
+            def shuffled(begin: tf.Tensor) -> Any:
+                return unpack(tf.gather(rows, order[begin : begin + batch_size]))
+
+            return begins.map(shuffled)
+
         if shuffle_seed is None:
-            batches = tf.data.Dataset.range(0, num_rows, batch_size).map(
-                lambda begin: unpack(rows[begin : begin + batch_size])
-            )
+            batches = tf.data.Dataset.range(0, num_rows, batch_size).map(in_order)
         else:
-
-            def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-                order = tf.random.experimental.stateless_shuffle(tf.range(num_rows), tf.stack([number, 0]))
-                begins = tf.data.Dataset.range(0, num_rows - batch_size + 1, batch_size)
-                return begins.map(lambda begin: unpack(tf.gather(rows, order[begin : begin + batch_size])))
-
             # Each pass draws a number, and its order follows from that.
             passes = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True).take(1)
             batches = passes.flat_map(one_pass)
