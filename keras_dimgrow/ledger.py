@@ -107,7 +107,8 @@ class Ledger:
         dimension `TRUST` standard errors are added: a field that somebody chose has to be proven useless.
         """
         return [
-            concave_majorant(np.append(0.0, np.cumsum(gains))) for gains in self._careful_gains(error_weight, least_gain)
+            concave_majorant(np.append(0.0, np.cumsum(gains)))
+            for gains in self._careful_gains(error_weight, least_gain)
         ]
 
     def _careful_gains(self, error_weight: float = ERROR_WEIGHT, least_gain: float = 0.0) -> list[np.ndarray]:
