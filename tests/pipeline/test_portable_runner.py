@@ -15,6 +15,7 @@ from tfx.proto import transform_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
+from components.row_blocks import decode_block
 from pipeline.beam_options import check_beam_args, make_beam_args
 from pipeline.earlier_model import directory_of
 from pipeline.transform.executor import Executor
@@ -131,9 +132,8 @@ def transform(inputs, directory, beam_args) -> dict[str, object]:
 
 def rows_of(record) -> list[tuple[int, ...]]:
     """The ids of a block's rows, the columns by name."""
-    features = tf.train.Example.FromString(record).features.feature
-    columns = [np.frombuffer(features[name].bytes_list.value[0], "<i4").tolist() for name in sorted(features)]
-    return list(zip(*columns, strict=True))
+    names = sorted(tf.train.Example.FromString(record).features.feature)
+    return [tuple(row) for row in decode_block(record, names).tolist()]
 
 
 @pytest.fixture(scope="module")
