@@ -15,7 +15,7 @@ import numpy as np
 from keras_dimgrow.allocation import allocate, concave_majorant
 from keras_dimgrow.budget import UNIFORM_DIMENSION
 from keras_dimgrow.fields import Field
-from keras_dimgrow.filling import fill
+from keras_dimgrow.filling import MIN_USED_SHARE, fill
 
 CREDIT = 0.5  # what a dimension that was never tried is expected to gain, as a part of the one before it
 SMOOTHING = 0.5  # weight of the past in the moving averages
@@ -25,6 +25,9 @@ TRUST = 3.0  # standard errors added to the gain of a table's first dimension: s
 MATERIAL_SHARE = 2e-3  # of what all tables gain: a table whose first dimension gains less, at best, is not in a plan
 FURTHER_SHARE = 1e-3  # of the same: what a further dimension of a plan has to gain at least
 SPARE = 3  # a plan has up to this many times the parameters that are proven, or one for each training row
+# Dimensions with spare ones of a table that was shown to need one. The more columns it has, the faster it is learned, and the
+# fields that take long, those that interact, are not learned before the model overfits.
+MAX_OF_ONE = 2
 YOUNG_LOOKS = 2  # looks before new columns are judged
 DOUBT_LOOKS = 4  # looks before a table whose first dimension gains nothing is given up
 REST_LOOKS = 6  # looks after which a table that was given up is tried again
@@ -189,10 +192,16 @@ class Ledger:
     def filled(self, dims: np.ndarray, budget: int) -> np.ndarray:
         """`dims`, and what they leave of the budget shared out (`fill`), int [F].
 
-        Not among tables without dimensions, nor those whose first one gains next to nothing at best.
+        Tables with one dimension get `MAX_OF_ONE` at most, and more only of what the others leave. Tables without dimensions get
+        none, nor do those whose first one gains next to nothing at best.
         """
         most = np.minimum([table.max_dim for table in self.tables], UNIFORM_DIMENSION)
-        return fill(dims, self.sizes, budget, np.where(self._is_material(), most, dims).tolist())
+        most = np.where(self._is_material(), most, dims)
+        careful = np.where(dims > 1, most, np.minimum(most, MAX_OF_ONE))
+        filled = fill(dims, self.sizes, budget, careful.tolist())
+        if self.sizes @ filled < MIN_USED_SHARE * budget:
+            filled = fill(filled, self.sizes, budget, most.tolist())
+        return filled
 
     def next_dims(self, dims: np.ndarray, budget: int, limit: int, may_begin: bool = True) -> np.ndarray:
         """The dimensions to search on with: those of most utility, with credit for those not tried, within `limit`.

@@ -216,9 +216,18 @@ def test_a_plan_has_the_shape_of_what_is_proven_and_spare_dimensions():
     assert ledger.proven_dims(BIG).tolist() == [2, 2, 1]
     assert ledger.proven_dims(BIG, PROOF).tolist() == [2, 1, 1]
     assert ledger.plan_dims(800).tolist() == [4, 2, 2]
-    assert ledger.plan_dims(BIG).tolist() == [6, 3, 3]
-    assert ledger.filled(ledger.proven_dims(1600, PROOF), 1600).tolist() == [8, 4, 4]
-    assert ledger.filled(ledger.proven_dims(BIG, PROOF), BIG).tolist() == [16, 16, 16]
+    assert ledger.plan_dims(BIG).tolist() == [8, 2, 2]
+
+
+def test_tables_shown_to_need_one_dimension_get_a_second_one_and_more_only_of_what_others_leave():
+    ledger = ledger_of([100] * 3, [[0.5, 0.4], [0.5, 0.1], [0.5]], [[0.1, 0.1], [0.1, 0.1], [0.1]])
+    shape = np.array([2, 1, 1])
+
+    assert ledger.filled(shape, 1600).tolist() == [12, 2, 2]
+    assert ledger.filled(shape, 2100).tolist() == [16, 2, 2]  # 95% are used
+    assert ledger.filled(shape, 2400).tolist() == [16, 4, 4]
+    assert ledger.filled(shape, BIG).tolist() == [16, 16, 16]
+    assert ledger.filled(np.array([1, 1, 1]), 1200).tolist() == [4, 4, 4]
 
 
 def test_a_plan_leaves_out_a_table_whose_first_dimension_gains_next_to_nothing_at_best():
