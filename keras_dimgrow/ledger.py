@@ -25,9 +25,8 @@ TRUST = 3.0  # standard errors added to the gain of a table's first dimension: s
 MATERIAL_SHARE = 2e-3  # of what all tables gain: a table whose first dimension gains less, at best, is not in a plan
 FURTHER_SHARE = 1e-3  # of the same: what a further dimension of a plan has to gain at least
 SPARE = 3  # a plan has up to this many times the parameters that are proven, or one for each training row
-# Dimensions with spare ones of a table that was shown to need one. The more columns it has, the faster it is learned, and the
-# fields that take long, those that interact, are not learned before the model overfits.
-MAX_OF_ONE = 2
+MAX_OF_ONE = 2  # dimensions with spare ones of a table that was shown to need one
+ADDITIVE = 0.9  # additivity (`Spectrum`) from which a table needs no spare dimension
 YOUNG_LOOKS = 2  # looks before new columns are judged
 DOUBT_LOOKS = 4  # looks before a table whose first dimension gains nothing is given up
 REST_LOOKS = 6  # looks after which a table that was given up is tried again
@@ -45,6 +44,7 @@ class Ledger:
         errors: per table, smoothed standard error of each gain.
         ages: looks since each table last got columns or lost its last, int [F].
         trials: how often each table began with a dimension, int [F].
+        additivity: smoothed, of each table, [F]; 0 at the start.
         num_rows: training rows of a pass: so many parameters do not overfit.
     """
 
@@ -53,18 +53,20 @@ class Ledger:
     errors: list[np.ndarray]
     ages: np.ndarray
     trials: np.ndarray
+    additivity: np.ndarray
     num_rows: int = 0
 
     @classmethod
     def at_start(cls, tables: Sequence[Field], dims: Sequence[int] | np.ndarray, num_rows: int = 0) -> "Ledger":
         """The ledger before the first look, of tables with these dimensions."""
         none = [np.zeros(0) for _ in tables]
-        return cls(tables, none, list(none), np.zeros(len(tables), int), np.minimum(dims, 1), num_rows)
+        ages, additivity = np.zeros(len(tables), int), np.zeros(len(tables))
+        return cls(tables, none, list(none), ages, np.minimum(dims, 1), additivity, num_rows)
 
     def copy(self) -> "Ledger":
         """The ledger as it is now."""
-        lists, arrays = (list(self.gains), list(self.errors)), (self.ages.copy(), self.trials.copy())
-        return Ledger(self.tables, *lists, *arrays, self.num_rows)
+        arrays = self.ages.copy(), self.trials.copy(), self.additivity.copy()
+        return Ledger(self.tables, list(self.gains), list(self.errors), *arrays, self.num_rows)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the tables, as plain JSON types."""
@@ -73,6 +75,7 @@ class Ledger:
             "errors": [errors.tolist() for errors in self.errors],
             "ages": self.ages.tolist(),
             "trials": self.trials.tolist(),
+            "additivity": self.additivity.tolist(),
             "num_rows": self.num_rows,
         }
 
@@ -81,16 +84,19 @@ class Ledger:
         """The inverse of `to_dict`."""
         gains, errors = ([np.array(each, float) for each in values[key]] for key in ("gains", "errors"))
         ages, trials = (np.array(values[key], int) for key in ("ages", "trials"))
-        return cls(tables, gains, errors, ages, trials, values["num_rows"])
+        return cls(tables, gains, errors, ages, trials, np.array(values["additivity"], float), values["num_rows"])
 
     @property
     def sizes(self) -> np.ndarray:
         """V_i of each table."""
         return np.array([table.vocabulary_size for table in self.tables])
 
-    def add(self, gains: Sequence[np.ndarray], errors: Sequence[np.ndarray]) -> None:
-        """Takes in one look: gain and standard error of each component of each table."""
+    def add(
+        self, gains: Sequence[np.ndarray], errors: Sequence[np.ndarray], additivity: Sequence[float] | np.ndarray
+    ) -> None:
+        """Takes in one look: gain and standard error of each component of each table, and the tables' additivity."""
         self.ages += 1
+        self.additivity = SMOOTHING * self.additivity + (1 - SMOOTHING) * np.asarray(additivity)
         for old, new in ((self.gains, gains), (self.errors, errors)):
             for i, values in enumerate(new):
                 start = np.concatenate([old[i], values[len(old[i]) :]])[: len(values)]
@@ -192,15 +198,16 @@ class Ledger:
     def filled(self, dims: np.ndarray, budget: int) -> np.ndarray:
         """`dims`, and what they leave of the budget shared out (`fill`), int [F].
 
-        Tables with one dimension get `MAX_OF_ONE` at most, and more only of what the others leave. Tables without dimensions get
-        none, nor do those whose first one gains next to nothing at best.
+        First to the tables that may use more columns: not to those that add to the logit whatever the others are (`ADDITIVE`),
+        and one at most (`MAX_OF_ONE`) to those that were shown to need one dimension. What this leaves, if that is more than a plan
+        may, goes to all. Tables without dimensions get none, nor do those whose first one gains next to nothing at best.
         """
         most = np.minimum([table.max_dim for table in self.tables], UNIFORM_DIMENSION)
         most = np.where(self._is_material(), most, dims)
-        careful = np.where(dims > 1, most, np.minimum(most, MAX_OF_ONE))
-        filled = fill(dims, self.sizes, budget, careful.tolist())
+        of_use = np.where(self.additivity >= ADDITIVE, dims, np.where(dims > 1, most, np.minimum(most, MAX_OF_ONE)))
+        filled = fill(dims, self.sizes, budget, of_use)
         if self.sizes @ filled < MIN_USED_SHARE * budget:
-            filled = fill(filled, self.sizes, budget, most.tolist())
+            filled = fill(dims, self.sizes, budget, most, start=filled)
         return filled
 
     def next_dims(self, dims: np.ndarray, budget: int, limit: int, may_begin: bool = True) -> np.ndarray:

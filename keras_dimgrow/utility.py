@@ -31,12 +31,15 @@ class Spectrum:
         duals: [d, d]; `directions @ duals` is the identity.
         gains: [d]; how much the held-out log loss, in nats, rises when component k goes after those behind it have gone.
         errors: [d]; the standard error of each gain over rows.
+        additivity: in [0, 1]; the share of the strongest component's squared slope that is the same in all rows. Near 1 the table
+            adds a function of its value to the logit, whatever the other fields are: one dimension holds any such function.
     """
 
     directions: np.ndarray
     duals: np.ndarray
     gains: np.ndarray
     errors: np.ndarray
+    additivity: float
 
     def projection(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
         """What `GrowableEmbedding.project` needs to keep the first `rank` components.
@@ -116,9 +119,11 @@ class HeldOutRows:
 def _agreed(look: Look) -> Look:
     """The look of the first of several workers: what all decide by."""
     arrays = [array for s in look.spectra for array in (s.directions, s.duals, s.gains, s.errors)]
-    *arrays, loss, probabilities = from_chief([*arrays, np.array(look.log_loss), look.probabilities])
-    spectra = [Spectrum(*arrays[start : start + 4]) for start in range(0, len(arrays), 4)]
-    return Look(spectra, float(loss), probabilities)
+    additivity = np.array([s.additivity for s in look.spectra])
+    *arrays, additivity, loss, p = from_chief([*arrays, additivity, np.array(look.log_loss), look.probabilities])
+    starts = range(0, len(arrays), 4)
+    spectra = [Spectrum(*arrays[i : i + 4], float(share)) for i, share in zip(starts, additivity, strict=True)]
+    return Look(spectra, float(loss), p)
 
 
 def measure(
@@ -139,21 +144,27 @@ def measure(
     """
     dim, num_rows = embeddings[0].shape
     if not dim:
-        return Spectrum(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0))
+        return Spectrum(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), np.zeros(0), 0.0)
     centred = [e - e.mean(1, keepdims=True) for e in embeddings]
     covariance = sum((e @ e.T).astype(np.float64) for e in centred) / num_rows
     curvature = sum(((a * curvatures) @ a.T).astype(np.float64) for a in slopes) / num_rows
     root, inverse_root = _square_roots(covariance)
     rotation = np.linalg.svd(root @ _square_roots(curvature)[0])[0]
     directions, duals = inverse_root @ rotation, rotation.T @ root
-    contributions = sum(
-        (directions.T.astype(e.dtype) @ e) * (duals.astype(a.dtype) @ a) for e, a in zip(centred, slopes, strict=True)
-    )
+    of_components = [duals.astype(a.dtype) @ a for a in slopes]
+    contributions = sum((directions.T.astype(e.dtype) @ e) * b for e, b in zip(centred, of_components, strict=True))
     # Of components k, k + 1, ...: what a logit loses when they go.
     tails = np.cumsum(contributions[::-1], axis=0)[::-1]
     losses = np.logaddexp(np.float32(0), signs * (logits - np.append(tails, np.zeros_like(tails[:1]), axis=0)))
     rises = losses[:-1] - losses[1:]
-    return Spectrum(directions, duals, rises.mean(1, dtype=np.float64), rises.std(1) / num_rows**0.5)
+    gains, errors = rises.mean(1, dtype=np.float64), rises.std(1) / num_rows**0.5
+    return Spectrum(directions, duals, gains, errors, _constant_share([b[0] for b in of_components], curvatures))
+
+
+def _constant_share(slopes: Sequence[np.ndarray], weights: np.ndarray) -> float:
+    """How much of the weighted mean squares of slopes [N], of one or several fields, their means make."""
+    total = sum(float(np.average(b * b, weights=weights)) for b in slopes)
+    return sum(float(np.average(b, weights=weights)) ** 2 for b in slopes) / total if total > 0 else 0.0
 
 
 def _square_roots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

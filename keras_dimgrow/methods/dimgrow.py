@@ -225,7 +225,8 @@ class UtilityGrowth(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         look = self.rows.look()
         before = np.array(self.layer.allocated_dims)
-        self.ledger.add([s.gains for s in look.spectra], [s.errors for s in look.spectra])
+        spectra = look.spectra
+        self.ledger.add([s.gains for s in spectra], [s.errors for s in spectra], [s.additivity for s in spectra])
         losses = [record["validation_loss"] for record in self.trajectory]
         if not losses or look.log_loss < min(losses):
             self.best = self.ledger.copy()

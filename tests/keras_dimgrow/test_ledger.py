@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from keras_dimgrow import Field
 from keras_dimgrow.ledger import (
+    ADDITIVE,
     CHEAP_SHARE,
     DOUBT_LOOKS,
     ERROR_WEIGHT,
@@ -30,8 +31,8 @@ def tables(*sizes, **options):
     return tuple(Field(name=f"f{i}", vocabulary_size=size, **options) for i, size in enumerate(sizes))
 
 
-def ledger_of(sizes, gains, errors=None, ages=YOUNG + DOUBT_LOOKS, trials=None, **options) -> Ledger:
-    """A ledger as it is after a look: gains of each table's components, standard errors (0), ages and trials (1)."""
+def ledger_of(sizes, gains, errors=None, ages=YOUNG + DOUBT_LOOKS, trials=None, additivity=None, **options) -> Ledger:
+    """A ledger after a look: gains of each table's components, standard errors (0), ages, trials (1) and additivity (0)."""
     gains = [np.array(each, float) for each in gains]
     errors = [np.zeros(len(each)) for each in gains] if errors is None else [np.array(each, float) for each in errors]
     num = len(sizes)
@@ -41,6 +42,7 @@ def ledger_of(sizes, gains, errors=None, ages=YOUNG + DOUBT_LOOKS, trials=None, 
         errors,
         np.full(num, ages) if np.isscalar(ages) else np.array(ages),
         np.ones(num, int) if trials is None else np.array(trials),
+        np.zeros(num) if additivity is None else np.array(additivity, float),
     )
 
 
@@ -54,7 +56,7 @@ def dims_of(ledger: Ledger) -> np.ndarray:
 def test_the_first_look_is_taken_as_it_is():
     ledger = Ledger.at_start(tables(8, 9), [2, 1])
 
-    ledger.add([np.array([0.4, 0.2]), np.array([0.1])], [np.array([0.03, 0.02]), np.array([0.01])])
+    ledger.add([np.array([0.4, 0.2]), np.array([0.1])], [np.array([0.03, 0.02]), np.array([0.01])], [0.0, 1.0])
 
     assert [gains.tolist() for gains in ledger.gains] == [[0.4, 0.2], [0.1]]
     assert [errors.tolist() for errors in ledger.errors] == [[0.03, 0.02], [0.01]]
@@ -65,9 +67,10 @@ def test_looks_are_averaged_with_the_past_fading():
     ledger = Ledger.at_start(tables(8), [1])
 
     for gain in (1.0, 0.0, 0.0):
-        ledger.add([np.array([gain])], [np.array([2 * gain])])
+        ledger.add([np.array([gain])], [np.array([2 * gain])], [gain])
 
     assert ledger.gains[0] == pytest.approx([SMOOTHING**2])
+    assert ledger.additivity == pytest.approx([(1 - SMOOTHING) * SMOOTHING**2])  # it starts at 0
     assert ledger.errors[0] == pytest.approx([2 * SMOOTHING**2])
 
 
@@ -75,7 +78,7 @@ def test_a_new_component_begins_with_its_first_value():
     ledger = ledger_of([8], [[1.0]])
     ledger.resize(np.array([1]), np.array([2]))
 
-    ledger.add([np.array([1.0, 0.3])], [np.array([0.0, 0.1])])
+    ledger.add([np.array([1.0, 0.3])], [np.array([0.0, 0.1])], [0.0])
 
     assert ledger.gains[0] == pytest.approx([1.0, 0.3])
     assert ledger.errors[0] == pytest.approx([0.0, 0.1])
@@ -102,12 +105,13 @@ def test_growth_and_the_last_cut_begin_a_new_age_and_only_beginnings_are_trials(
 
 def test_a_ledger_goes_through_json():
     ledger = ledger_of([8, 9, 5], [[0.5, 0.25], [], [0.1]], [[0.1, 0.2], [], [0.3]], ages=[1, 2, 3], trials=[1, 0, 2])
+    ledger.additivity[1] = 0.5
 
     again = Ledger.from_dict(ledger.tables, json.loads(json.dumps(ledger.to_dict())))
 
     assert again.to_dict() == ledger.to_dict()
     assert again.tables == ledger.tables
-    again.add(*(2 * [[np.ones(2), np.zeros(0), np.ones(1)]]))  # arrays of the same kinds
+    again.add(*(2 * [[np.ones(2), np.zeros(0), np.ones(1)]]), np.zeros(3))  # arrays of the same kinds
     assert again.gains[1].shape == (0,)
 
 
@@ -116,7 +120,7 @@ def test_a_copy_stays_as_it_was():
     copy = ledger.copy()
     before = copy.to_dict()
 
-    ledger.add([np.array([0.1])], [np.array([0.2])])
+    ledger.add([np.array([0.1])], [np.array([0.2])], [0.9])
     ledger.resize(np.array([1]), np.array([2]))
 
     assert copy.to_dict() == before != ledger.to_dict()
@@ -197,7 +201,7 @@ def test_a_plan_keeps_the_best_field_it_can_pay_where_none_was_shown_to_help():
 
 def test_cheap_tables_keep_one_only_as_far_as_min_dim_leaves_room():
     fields = (Field(name="fixed", vocabulary_size=995, min_dim=1), *tables(4, 5))
-    ledger = Ledger(fields, [np.zeros(1)] * 3, [np.ones(1)] * 3, np.full(3, 9), np.ones(3, int))
+    ledger = Ledger(fields, [np.zeros(1)] * 3, [np.ones(1)] * 3, np.full(3, 9), np.ones(3, int), np.zeros(3))
 
     assert ledger.proven_dims(1000).tolist() == [1, 1, 0]
 
@@ -228,6 +232,22 @@ def test_tables_shown_to_need_one_dimension_get_a_second_one_and_more_only_of_wh
     assert ledger.filled(shape, 2400).tolist() == [16, 4, 4]
     assert ledger.filled(shape, BIG).tolist() == [16, 16, 16]
     assert ledger.filled(np.array([1, 1, 1]), 1200).tolist() == [4, 4, 4]
+
+
+def test_spare_dimensions_go_to_additive_tables_last():
+    gains = [[0.5, 0.4], [0.5, 0.4], [0.5], [0.5]]
+    ledger = ledger_of([100] * 4, gains, additivity=[0.0, ADDITIVE, 0.0, ADDITIVE])
+    shape = np.array([2, 2, 1, 1])
+
+    assert ledger.filled(shape, 1700).tolist() == [12, 2, 2, 1]
+    assert ledger.filled(shape, 2400).tolist() == [16, 4, 2, 2]
+    assert ledger.filled(shape, BIG).tolist() == [16, 16, 16, 16]
+
+
+def test_what_is_left_for_all_goes_by_what_is_proven_whoever_was_first():
+    ledger = ledger_of([100] * 4, [[0.5]] * 4, additivity=[0.0, 1.0, 1.0, 1.0])
+
+    assert ledger.filled(np.ones(4, int), 3200).tolist() == [8, 8, 8, 8]
 
 
 def test_a_plan_leaves_out_a_table_whose_first_dimension_gains_next_to_nothing_at_best():
@@ -264,7 +284,8 @@ def ledgers(draw):
     num = len(fields)
     ages = draw(st.lists(st.integers(0, 12), min_size=num, max_size=num))
     trials = draw(st.lists(st.integers(0, MAX_TRIALS), min_size=num, max_size=num))
-    return Ledger(fields, gains, errors, np.array(ages), np.array(trials))
+    additivity = draw(st.lists(st.sampled_from([0.0, 0.8, ADDITIVE, 1.0]), min_size=num, max_size=num))
+    return Ledger(fields, gains, errors, np.array(ages), np.array(trials), np.array(additivity))
 
 
 @settings(max_examples=150, deadline=None)
@@ -400,7 +421,7 @@ def test_a_useless_table_begins_at_most_max_trials_times_in_a_whole_search():
     dims, num_begins = np.array([1, 1]), 1
     for _ in range(100):
         gains = [np.full(dims[0], 0.5), np.full(dims[1], -0.1)]
-        ledger.add(gains, [np.zeros(dim) for dim in dims])
+        ledger.add(gains, [np.zeros(dim) for dim in dims], np.zeros(2))
         after = ledger.next_dims(dims, 2000, limit=2000)
         ledger.resize(dims, after)
         num_begins += int(dims[1] == 0 and after[1] > 0)

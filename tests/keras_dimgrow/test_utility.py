@@ -115,6 +115,27 @@ def test_fields_of_one_table_lose_a_component_together():
     assert spectrum.gains[2] == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_field_that_adds_to_the_logit_is_additive_and_one_that_multiplies_is_not():
+    e, a, logits, signs = bilinear_rows()
+    rng = np.random.default_rng(0)
+    constant = np.tile(rng.normal(size=4), (len(e), 1))
+    noisy = constant * (1 + 0.5 * rng.normal(size=(len(e), 1)))
+
+    assert measured(e, constant, logits, signs).additivity == pytest.approx(1)
+    assert measured(e, noisy, logits, signs).additivity == pytest.approx(1 / 1.25, abs=0.03)
+    assert measured(e, a, logits, signs).additivity < 0.01
+    assert measured(e, np.zeros_like(a), logits, signs).additivity == 0
+
+
+def test_a_shared_table_is_additive_if_each_of_its_fields_is():
+    e, a, logits, signs = bilinear_rows()
+    up, down = (np.full_like(a, slope).T for slope in (2.0, -1.0))
+    curvatures = np.full(len(e), 0.25)
+
+    assert measure([e.T, e.T[::-1]], [up, down], logits, signs, curvatures).additivity == pytest.approx(1)
+    assert measure([e.T, e.T[::-1]], [up, a.T], logits, signs, curvatures).additivity < 0.9
+
+
 def test_a_table_without_columns_has_no_components():
     spectrum = measure([np.zeros((0, 7))], [np.zeros((0, 7))], np.zeros(7), np.ones(7), np.full(7, 0.25))
 
