@@ -84,7 +84,8 @@ class Ledger:
         """The inverse of `to_dict`."""
         gains, errors = ([np.array(each, float) for each in values[key]] for key in ("gains", "errors"))
         ages, trials = (np.array(values[key], int) for key in ("ages", "trials"))
-        return cls(tables, gains, errors, ages, trials, np.array(values["additivity"], float), values["num_rows"])
+        additivity = np.array(values.get("additivity", np.zeros(len(tables))), float)  # of an earlier version: to be shown
+        return cls(tables, gains, errors, ages, trials, additivity, values["num_rows"])
 
     @property
     def sizes(self) -> np.ndarray:
@@ -198,9 +199,10 @@ class Ledger:
     def filled(self, dims: np.ndarray, budget: int) -> np.ndarray:
         """`dims`, and what they leave of the budget shared out (`fill`), int [F].
 
-        First to the tables that may use more columns: not to those that add to the logit whatever the others are (`ADDITIVE`),
-        and one at most (`MAX_OF_ONE`) to those that were shown to need one dimension. What this leaves, if that is more than a plan
-        may, goes to all. Tables without dimensions get none, nor do those whose first one gains next to nothing at best.
+        First to the tables that may use more columns: not to those that add to the logit whatever the others are
+        (`ADDITIVE`), and up to `MAX_OF_ONE` to those that were shown to need one dimension. What this leaves, if that is more
+        than a plan may, goes to all. Tables without dimensions get none, nor do those whose first one gains next to nothing
+        at best.
         """
         most = np.minimum([table.max_dim for table in self.tables], UNIFORM_DIMENSION)
         most = np.where(self._is_material(), most, dims)

@@ -31,8 +31,9 @@ class Spectrum:
         duals: [d, d]; `directions @ duals` is the identity.
         gains: [d]; how much the held-out log loss, in nats, rises when component k goes after those behind it have gone.
         errors: [d]; the standard error of each gain over rows.
-        additivity: in [0, 1]; the share of the strongest component's squared slope that is the same in all rows. Near 1 the table
-            adds a function of its value to the logit, whatever the other fields are: one dimension holds any such function.
+        additivity: in [0, 1]; the share of the strongest component's squared slope that is the same in all rows. Near 1
+            the table adds a function of its value to the logit, whatever the other fields are: one dimension holds any such
+            function.
     """
 
     directions: np.ndarray

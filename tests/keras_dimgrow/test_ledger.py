@@ -115,6 +115,13 @@ def test_a_ledger_goes_through_json():
     assert again.gains[1].shape == (0,)
 
 
+def test_a_ledger_of_a_checkpoint_without_additivity_starts_it_at_0():
+    values = ledger_of([8, 9], [[0.5], [0.1]], additivity=[1.0, 0.5]).to_dict()
+    del values["additivity"]
+
+    assert Ledger.from_dict(tables(8, 9), values).additivity.tolist() == [0, 0]
+
+
 def test_a_copy_stays_as_it_was():
     ledger = ledger_of([8], [[0.5]])
     copy = ledger.copy()
