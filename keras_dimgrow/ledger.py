@@ -84,9 +84,8 @@ class Ledger:
         """The inverse of `to_dict`."""
         gains, errors = ([np.array(each, float) for each in values[key]] for key in ("gains", "errors"))
         ages, trials = (np.array(values[key], int) for key in ("ages", "trials"))
-        additivity = np.array(
-            values.get("additivity", np.zeros(len(tables))), float
-        )  # of an earlier version: to be shown
+        # Of an earlier version there is none.
+        additivity = np.array(values.get("additivity", np.zeros(len(tables))), float)
         return cls(tables, gains, errors, ages, trials, additivity, values["num_rows"])
 
     @property

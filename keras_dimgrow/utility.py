@@ -122,9 +122,8 @@ def _agreed(look: Look) -> Look:
     arrays = [array for s in look.spectra for array in (s.directions, s.duals, s.gains, s.errors)]
     additivity = np.array([s.additivity for s in look.spectra])
     *arrays, additivity, loss, p = from_chief([*arrays, additivity, np.array(look.log_loss), look.probabilities])
-    starts = range(0, len(arrays), 4)
-    spectra = [Spectrum(*arrays[i : i + 4], float(share)) for i, share in zip(starts, additivity, strict=True)]
-    return Look(spectra, float(loss), p)
+    parts = zip(arrays[0::4], arrays[1::4], arrays[2::4], arrays[3::4], additivity.tolist(), strict=True)
+    return Look([Spectrum(*of_table) for of_table in parts], float(loss), p)
 
 
 def measure(
