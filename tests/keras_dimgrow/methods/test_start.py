@@ -1,5 +1,6 @@
 """Searches that start from the plan of an earlier one."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -64,7 +65,7 @@ def test_methods_that_cannot_start_from_a_plan_say_so(method):
 def test_a_race_leaves_out_neighbours_that_have_no_dimension_left(monkeypatch):
     fields = FIELDS[:2]
     problem = SearchProblem(fields=fields, train_data=NOTHING)
-    monkeypatch.setattr(dimgrow_race, "neighbours", lambda *args, **options: [[0, 0], [1, 0]])
+    monkeypatch.setattr(dimgrow_race, "neighbours", lambda *args, **options: [np.array([0, 0]), np.array([1, 0])])
 
     plans = dimgrow_race.plans_within(problem, Ledger.at_start(fields, [1, 1]), problem.plan([1, 1]), 300)
 
